@@ -1,0 +1,1 @@
+"""The frozen values that cross every border: records, objectives, statuses, plain data."""
