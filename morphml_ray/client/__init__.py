@@ -1,1 +1,1 @@
-"""."""
+"""What users hold: facades over actor handles, in any process of the cluster."""

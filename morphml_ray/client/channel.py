@@ -1,0 +1,126 @@
+"""One actor call and its answer, with our own errors and a deadline on every wait."""
+
+import random
+import time
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import ray
+from ray.actor import ActorHandle
+
+from morphml_ray.errors import (
+    BackendUnavailable,
+    CorruptDataError,
+    DeadlineExceeded,
+    MorphMLRayError,
+    Overloaded,
+)
+
+FIRST_WAIT_S = 0.02
+LONGEST_WAIT_S = 1.0
+RESTART_ALLOWANCE_S = 30.0
+"""What an answer may take beyond the actor's own deadline: Ray restarts a killed actor meanwhile."""
+
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Call(Generic[R]):
+    """A call that a facade prepared: arguments are encoded already.
+
+    Attributes:
+        method: of the actor.
+        arguments: of the method.
+        can_overload: the method takes ``patience_s`` and may answer ``Overloaded``.
+    """
+
+    method: str
+    arguments: tuple[Any, ...] = ()
+    can_overload: bool = False
+
+
+@dataclass(frozen=True)
+class Answer(Generic[R]):
+    """A result that needs no actor."""
+
+    value: R
+
+
+Prepared: TypeAlias = Call[R] | Answer[R]
+"""What a facade's method makes of its arguments."""
+
+
+class Channel:
+    """The way to one actor; pickles with its handle, so tasks need no look-up by name.
+
+    Args:
+        handle: of the actor.
+        place: what the actor serves, without a secret.
+        deadline_s: how long the actor itself waits for its backend, seconds.
+    """
+
+    def __init__(self, handle: "ActorHandle[Any]", place: str, deadline_s: float) -> None:
+        self.handle = handle
+        self.place = place
+        self.deadline_s = deadline_s
+
+    def __repr__(self) -> str:
+        return f"Channel({self.place!r})"
+
+    def submit(self, call: Prepared[Any]) -> "ray.ObjectRef[Any]":
+        """Send a call; the actor itself waits for a place in its queue."""
+        if isinstance(call, Answer):
+            return ray.put(call.value)
+        if call.can_overload:
+            return self._send(call, patience_s=self.deadline_s)
+        return self._send(call)
+
+    def wait(self, call: Prepared[Any]) -> Any:
+        """Send a call and wait for its answer; while the actor is overloaded, try again with back-off.
+
+        Raises:
+            MorphMLRayError: what the actor raised, itself.
+            Overloaded: the actor stayed overloaded for the deadline.
+            DeadlineExceeded: no answer came in time.
+            BackendUnavailable: the actor is gone.
+        """
+        if isinstance(call, Answer):
+            return call.value
+        give_up_at = time.monotonic() + self.deadline_s
+        wait_s = FIRST_WAIT_S
+        while True:
+            try:
+                return self.result(self._send(call))
+            except Overloaded:
+                if not call.can_overload or time.monotonic() + wait_s > give_up_at:
+                    raise
+            time.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads callers, keeps no secret
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+    def result(self, ref: "ray.ObjectRef[Any]") -> Any:
+        """Wait for an answer; see ``wait`` for the errors."""
+        timeout_s = self.deadline_s + RESTART_ALLOWANCE_S
+        try:
+            return ray.get(ref, timeout=timeout_s)
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, MorphMLRayError):
+                raise cause from None
+            raise
+        except ray.exceptions.GetTimeoutError as error:
+            raise DeadlineExceeded(
+                f"no answer from the actor of {self.place} within {timeout_s:.0f} s; the call may still take effect"
+            ) from error
+        except ray.exceptions.ActorDiedError as error:
+            raise BackendUnavailable(
+                f"the actor of {self.place} is gone (shut down, or its node died): call morphml_ray.connect() again"
+            ) from error
+        except ray.exceptions.ActorUnavailableError as error:
+            raise BackendUnavailable(f"the actor of {self.place} cannot be reached: {error}") from error
+        except ray.exceptions.RaySystemError as error:
+            raise CorruptDataError(f"an answer from {self.place} cannot be decoded: {error}") from error
+
+    def _send(self, call: Call[Any], **options: Any) -> "ray.ObjectRef[Any]":
+        ref: ray.ObjectRef[Any] = getattr(self.handle, call.method).remote(*call.arguments, **options)
+        return ref

@@ -1,0 +1,81 @@
+"""Private files for secrets that were stated in plain text."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from morphml_ray.config.urls import BackendUrl
+from morphml_ray.errors import ConfigurationError
+
+_DEFAULT = Path("~/.morphml_ray/secrets")
+
+
+def stash_secret(url: BackendUrl, directory: Path | None = None) -> BackendUrl:
+    """Replace a URL that holds a secret by a reference to a private file that holds the URL.
+
+    Arguments of Ray calls lie in Ray's control store in plain text; a reference may lie there. The file is
+    named after what the URL identifies, so a later call with a new password replaces it. It stands on this
+    machine: an actor on another node reads it only if the directory is shared; otherwise state ``env:`` or
+    ``file:`` references.
+
+    Args:
+        url: any URL.
+        directory: where the file goes; default ``~/.morphml_ray/secrets``. It is created with mode 0700.
+
+    Returns:
+        ``url`` itself if it holds no secret, else a reference that is shown and fingerprinted as ``url`` is.
+
+    Raises:
+        ConfigurationError: the file cannot be written, or the directory is not this user's alone.
+    """
+    if not url.has_plain_secret:
+        return url
+    name = hashlib.sha256(url.fingerprint_text.encode()).hexdigest()[:32]
+    folder = _DEFAULT if directory is None else directory
+    try:
+        folder = folder.expanduser().absolute()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _open_private(folder) as folder_fd:
+            _replace(folder_fd, name, url.reveal())
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
+        raise ConfigurationError(
+            f"The secret of {url.masked} cannot be kept in {folder}: {error}. "
+            "State the password as env:NAME or file:/absolute/path instead."
+        ) from error
+    return url.stored_at(folder / name)
+
+
+@contextlib.contextmanager
+def _open_private(folder: Path) -> Iterator[int]:
+    """Open a directory that nobody else can enter; all further work goes through its descriptor."""
+    folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(folder_fd)
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            raise ConfigurationError(
+                f"Secrets cannot be kept in {folder}: the directory must belong to this user and be closed to "
+                f"others (chmod 700 {folder})"
+            )
+        yield folder_fd
+    finally:
+        os.close(folder_fd)
+
+
+def _replace(folder_fd: int, name: str, text: str) -> None:
+    """Write a 0600 file under a temporary name, then move it in place: readers see old or new text."""
+    temporary = f".{name}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=folder_fd), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder_fd)
+        raise

@@ -1,0 +1,9 @@
+"""Real servers from wheels, on this machine, for development and tests; they leave no process behind.
+
+``python -m morphml_ray.devstack up`` runs them from a shell; ``DevStack`` does the same from Python.
+"""
+
+from morphml_ray.devstack.postgres import PostgresServer
+from morphml_ray.devstack.stack import DevStack, Server
+
+__all__ = ["DevStack", "PostgresServer", "Server"]

@@ -1,0 +1,104 @@
+"""All servers of the devstack, started and stopped together."""
+
+import contextlib
+import select
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from typing_extensions import Self
+
+from morphml_ray.devstack.postgres import PostgresServer
+from morphml_ray.errors import BackendUnavailable
+
+DEFAULT_DIRECTORY = "devstack"
+
+
+class Server(Protocol):
+    """What the devstack asks of a server; a further one is a further class like this."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    def start(self) -> None:
+        """Start it and wait until it answers; when that fails, leave no process."""
+
+    def stop(self) -> None:
+        """End it cleanly and wait until no process of it is left; do nothing when it does not run."""
+
+    def exports(self) -> Mapping[str, str]:
+        """Give the environment variables that lead to it."""
+
+    def fileno(self) -> int:
+        """Give a descriptor that becomes readable when it ends."""
+
+
+class DevStack:
+    """Real servers in one directory, for as long as a ``with`` block lasts.
+
+    Started again in the same directory, they go on with the same data and passwords. They listen on the
+    loopback device only, and end with this process, however that ends.
+
+    Args:
+        directory: where the servers keep everything; made when it is not there.
+        max_connections: how many clients PostgreSQL admits.
+
+    Attributes:
+        postgres: the PostgreSQL server.
+        servers: all servers, in the order of their start.
+    """
+
+    def __init__(self, directory: str | Path = DEFAULT_DIRECTORY, *, max_connections: int = 100) -> None:
+        self.directory = Path(directory).absolute()
+        self.postgres = PostgresServer(self.directory, max_connections=max_connections)
+        self.servers: tuple[Server, ...] = (self.postgres,)
+        self._started = contextlib.ExitStack()
+
+    @property
+    def database_url(self) -> str:
+        """The URL of the database ``morphml``, with the password."""
+        return self.postgres.url
+
+    def exports(self) -> dict[str, str]:
+        """Give the environment variables that lead to all servers."""
+        return {name: value for server in self.servers for name, value in server.exports().items()}
+
+    def start(self) -> None:
+        """Start all servers; when one cannot start, none is left running.
+
+        Raises:
+            ConfigurationError: a wheel is missing, or the directory cannot be used.
+            ConflictError: another devstack runs in the directory.
+            BackendUnavailable: a server does not come up; the message ends with the last lines of its log.
+        """
+        with contextlib.ExitStack() as started:
+            for server in self.servers:
+                started.callback(server.stop)
+                server.start()
+            self._started = started.pop_all()
+
+    def stop(self) -> None:
+        """Stop all servers, the last one first."""
+        self._started.close()
+
+    def wait(self) -> None:
+        """Wait until a server ends by itself.
+
+        Raises:
+            BackendUnavailable: one did, and its name.
+        """
+        ended, _, _ = select.select(self.servers, [], [])
+        raise BackendUnavailable(f"{' and '.join(server.name for server in ended)} ended; see {self.directory}/*/log")
+
+    def __enter__(self) -> Self:
+        """Start all servers."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop all servers."""
+        self.stop()

@@ -1,0 +1,23 @@
+"""Suites that show whether a backend keeps its contract; pytest runs them.
+
+A backend of your own is tested by a class below the contract's, with the fixtures that its docstring names::
+
+    from morphml_ray.testing import DatabaseContract
+
+    class TestMyDatabase(DatabaseContract):
+        @pytest.fixture
+        def reopen(self, tmp_path): ...
+
+        @pytest.fixture
+        def database(self, reopen): ...
+"""
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(f"morphml_ray.testing.{name}" for name in ("experiments", "saving", "reading", "ranking", "caller"))
+)
+
+from morphml_ray.testing.database import DatabaseContract  # noqa: E402 - pytest must hear of the modules first
+
+__all__ = ["DatabaseContract"]

@@ -1,0 +1,101 @@
+"""Fixtures that run real servers, and how to look at them.
+
+A server that cannot start is an error of every test that asks for it, never a skip.
+"""
+
+import contextlib
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+
+from morphml_ray.devstack import DevStack, PostgresServer
+
+
+@contextlib.contextmanager
+def reachable_directory() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="mr-"))
+    # As it is, and as pytest's tmp_path is, only root could enter it when root runs the tests; servers are somebody
+    # else then.
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@pytest.fixture
+def server_directory() -> Iterator[Path]:
+    """A directory for a devstack of the test's own, where it may stop and kill servers."""
+    with reachable_directory() as path:
+        yield path
+
+
+@pytest.fixture
+def devstack(server_directory: Path) -> Iterator[DevStack]:
+    """A devstack of the test's own."""
+    with DevStack(server_directory / "stack") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The server that all tests share: leave it running."""
+    with reachable_directory() as directory, DevStack(directory) as stack:
+        yield stack.postgres
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database of the test's own."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
+
+
+def ask(url: str, statement: str) -> list[tuple[object, ...]]:
+    """Run one statement on a connection of its own."""
+    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a process looked like; some backends live for milliseconds only."""
+
+    process: psutil.Process
+    name: str
+    told: str
+    ids: frozenset[int]
+
+
+def family_of(stack: DevStack | PostgresServer | int) -> list[Seen]:
+    """Look at the supervisor and the processes of a server, or at the descendants of a process number."""
+    if isinstance(stack, DevStack):
+        stack = stack.postgres
+    if isinstance(stack, PostgresServer):
+        assert stack._process is not None
+        supervisor = psutil.Process(stack._process._supervisor.pid)
+        members = [supervisor, *supervisor.children(recursive=True)]
+    else:
+        members = psutil.Process(stack).children(recursive=True)
+    found = []
+    for process in members:
+        # Gone, or about to go: the environment of such a one is closed to everybody but root.
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            told = " ".join(process.cmdline()) + repr(process.environ())
+            found.append(Seen(process, process.name(), told, frozenset((*process.uids(), *process.gids()))))
+    return found
+
+
+def survivors(family: list[Seen], timeout_s: float = 0) -> list[psutil.Process]:
+    """Give those who are still there."""
+    return list(psutil.wait_procs([seen.process for seen in family], timeout=timeout_s)[1])
