@@ -112,7 +112,11 @@ def scratch_directory(parent: str | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def local_ray(directory: Path) -> Iterator[None]:
-    """Run a Ray of our own, which keeps its files in ``directory``."""
+    """Run a Ray of our own.
+
+    Args:
+        directory: where it keeps its files; the path must be short, because Ray's sockets lie there.
+    """
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     ray.init(
         address="local",

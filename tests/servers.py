@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import psycopg2
 import pytest
+import redis
 
-from morphml_ray.devstack import DevStack, PostgresServer
+from morphml_ray.devstack import DevStack, PostgresServer, ValkeyServer
 
 
 @contextlib.contextmanager
@@ -47,8 +48,11 @@ def devstack(server_directory: Path) -> Iterator[DevStack]:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The server that all tests share: leave it running."""
-    with reachable_directory() as directory, DevStack(directory) as stack:
-        yield stack.postgres
+    with reachable_directory() as directory:
+        server = PostgresServer(directory)
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture
@@ -57,6 +61,26 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     yield postgres_server.create_database(name)
     postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """The server that all tests share: leave it running."""
+    with reachable_directory() as directory:
+        server = ValkeyServer(directory)
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def cache_url(valkey_server: ValkeyServer) -> Iterator[str]:
+    """The URL of an empty cache; the test's prefixes begin with "morph", and it leaves no other keys."""
+    with redis.Redis.from_url(valkey_server.url, protocol=2) as client:
+        yield valkey_server.url
+        foreign = [key for key in client.scan_iter() if not key.startswith(b"morph")]
+        client.flushdb()
+    assert not foreign, f"the test left keys behind that belong to nobody: {foreign}"
 
 
 def ask(url: str, statement: str) -> list[tuple[object, ...]]:
@@ -77,11 +101,11 @@ class Seen:
     ids: frozenset[int]
 
 
-def family_of(stack: DevStack | PostgresServer | int) -> list[Seen]:
+def family_of(stack: DevStack | PostgresServer | ValkeyServer | int) -> list[Seen]:
     """Look at the supervisor and the processes of a server, or at the descendants of a process number."""
     if isinstance(stack, DevStack):
         stack = stack.postgres
-    if isinstance(stack, PostgresServer):
+    if isinstance(stack, (PostgresServer, ValkeyServer)):
         assert stack._process is not None
         supervisor = psutil.Process(stack._process._supervisor.pid)
         members = [supervisor, *supervisor.children(recursive=True)]

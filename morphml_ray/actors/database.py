@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from morphml_ray.actors.commit_queue import FIRST_WAIT_S, LONGEST_WAIT_S, CommitQueue
+from morphml_ray.actors.description import PROTOCOL_VERSION, ActorDescription
 from morphml_ray.backends.contracts import READS, WRITES, EncodedEvaluation, ExperimentRef, SaveUnit
 from morphml_ray.config import BackendUrl, fingerprint
 from morphml_ray.errors import BackendUnavailable, MorphMLRayError, Overloaded, ValidationError
-
-PROTOCOL_VERSION = 1
-"""Changes when clients and actors of different versions no longer understand each other."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +35,9 @@ class DatabaseSettings:
     queue_max_rows: int
     queue_max_bytes: int
 
-
-@dataclass(frozen=True)
-class ActorDescription:
-    """What a client compares before it uses an actor that was there already."""
-
-    protocol_version: int
-    fingerprint: str
-    place: str
-    deadline_s: float
+    def describe(self) -> ActorDescription:
+        """Tell what an actor of these settings serves."""
+        return ActorDescription(PROTOCOL_VERSION, fingerprint(self.url), self.url.masked, self.deadline_s)
 
 
 class DatabaseActor:
@@ -70,12 +62,7 @@ class DatabaseActor:
 
     async def describe(self) -> ActorDescription:
         """Tell what this actor serves, without connecting."""
-        return ActorDescription(
-            protocol_version=PROTOCOL_VERSION,
-            fingerprint=fingerprint(self._settings.url),
-            place=self._settings.url.masked,
-            deadline_s=self._settings.deadline_s,
-        )
+        return self._settings.describe()
 
     async def ready(self) -> None:
         """Connect and bring the schema up to date now.

@@ -1,18 +1,25 @@
 """Handing the plain classes to Ray: names, placement, restarts. The only module that makes actors."""
 
 import contextlib
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from morphml_ray.actors.database import PROTOCOL_VERSION, ActorDescription, DatabaseActor, DatabaseSettings
-from morphml_ray.config import fingerprint
+from morphml_ray.actors.description import PROTOCOL_VERSION, ActorDescription
+from morphml_ray.config import BackendUrl
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, ConflictError
 
 HEALTH = "health"
 ASK_TIMEOUT_S = 60.0
+
+
+class Settings(Protocol):
+    """What an actor is made of."""
+
+    def describe(self) -> ActorDescription:
+        """Tell what an actor of these settings serves."""
 
 
 def require_ray() -> None:
@@ -33,12 +40,20 @@ def find_actor(name: str, namespace: str) -> "ActorHandle[Any] | None":
         return None
 
 
-def start_database_actor(settings: DatabaseSettings, name: str, namespace: str) -> "ActorHandle[Any]":
-    """Get or create the database actor of that name; racing callers get the same one."""
-    # A file and a stashed secret are on this node; anything else is reached from every node.
-    is_local = settings.url.scheme in ("sqlite", "file") or settings.url.reveal().startswith("file:")
-    placement = NodeAffinitySchedulingStrategy(_this_node(), soft=False) if is_local else "DEFAULT"
-    shell: Any = ray.remote(concurrency_groups={HEALTH: 2})(DatabaseActor)  # type: ignore[call-overload]  # not in Ray's stubs
+def start_actor(
+    kind: type, settings: Settings, name: str, namespace: str, node_id: str | None = None
+) -> "ActorHandle[Any]":
+    """Get or create the detached actor of that name; racing callers get the same one.
+
+    Args:
+        kind: its plain class.
+        settings: what it is made of; without secrets, for Ray's control store keeps them as they are.
+        name: of the actor.
+        namespace: of Ray.
+        node_id: where it must run; None lets Ray choose.
+    """
+    placement = "DEFAULT" if node_id is None else NodeAffinitySchedulingStrategy(node_id, soft=False)
+    shell: Any = ray.remote(concurrency_groups={HEALTH: 2})(kind)  # type: ignore[call-overload]  # not in Ray's stubs
     handle: ActorHandle[Any] = shell.options(
         name=name,
         namespace=namespace,
@@ -52,7 +67,18 @@ def start_database_actor(settings: DatabaseSettings, name: str, namespace: str) 
     return handle
 
 
-def check_actor(handle: "ActorHandle[Any]", settings: DatabaseSettings | None) -> ActorDescription:
+def node_of(url: BackendUrl) -> str | None:
+    """Tell where an actor of this URL must run: a path and a stashed secret are on this node only."""
+    is_here = url.scheme in ("sqlite", "file") or url.reveal().startswith("file:")
+    return this_node() if is_here else None
+
+
+def this_node() -> str:
+    """Give the id of the node this process runs on."""
+    return ray.get_runtime_context().get_node_id()
+
+
+def check_actor(handle: "ActorHandle[Any]", settings: Settings | None) -> ActorDescription:
     """Check that an actor which was there already is of this version and serves what is wanted.
 
     Args:
@@ -60,7 +86,7 @@ def check_actor(handle: "ActorHandle[Any]", settings: DatabaseSettings | None) -
         settings: what is wanted; None takes what runs.
 
     Raises:
-        ConflictError: it serves another database, or speaks another version's protocol.
+        ConflictError: it serves something else, or speaks another version's protocol.
         BackendUnavailable: it does not answer.
     """
     try:
@@ -68,16 +94,17 @@ def check_actor(handle: "ActorHandle[Any]", settings: DatabaseSettings | None) -
             handle.describe.options(concurrency_group=HEALTH).remote(), timeout=ASK_TIMEOUT_S
         )
     except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError) as error:
-        raise BackendUnavailable(f"the database actor does not answer: {error}") from error
+        raise BackendUnavailable(f"an actor of morphml_ray does not answer: {error}") from error
     if found.protocol_version != PROTOCOL_VERSION:
         raise ConflictError(
-            f"the running database actor speaks protocol {found.protocol_version}, this process {PROTOCOL_VERSION}: "
+            f"the running actor speaks protocol {found.protocol_version}, this process {PROTOCOL_VERSION}: "
             "install one version of morphml_ray everywhere, or choose another name or namespace"
         )
-    if settings is not None and found.fingerprint != fingerprint(settings.url):
+    wanted = None if settings is None else settings.describe()
+    if wanted is not None and found.fingerprint != wanted.fingerprint:
         raise ConflictError(
-            f"a database actor of this name serves {found.place} already, not {settings.url.masked}: use that "
-            "one (leave the URL out), shut it down, or choose another name= for connect()"
+            f"an actor of this name serves {found.place} already, not {wanted.place}: use that one (leave the URL "
+            "out), shut it down, or choose another name= for connect()"
         )
     return found
 
@@ -95,7 +122,3 @@ def stop_actor(handle: "ActorHandle[Any]", timeout_s: float) -> None:
         ray.get(handle.close.remote(), timeout=timeout_s)
     # It is closed, or gone, or hangs: this settles all three.
     ray.kill(handle, no_restart=True)
-
-
-def _this_node() -> str:
-    return ray.get_runtime_context().get_node_id()

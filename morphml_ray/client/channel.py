@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import ray
 from ray.actor import ActorHandle
 
+from morphml_ray.actors.deploy import Settings, check_actor
 from morphml_ray.errors import (
     BackendUnavailable,
     CorruptDataError,
@@ -124,3 +125,21 @@ class Channel:
     def _send(self, call: Call[Any], **options: Any) -> "ray.ObjectRef[Any]":
         ref: ray.ObjectRef[Any] = getattr(self.handle, call.method).remote(*call.arguments, **options)
         return ref
+
+
+def open_channel(handle: "ActorHandle[Any]", settings: Settings | None) -> Channel:
+    """Check an actor, wait until its backend answers, and give the way to it.
+
+    Args:
+        handle: of the actor.
+        settings: what is wanted; None takes what runs.
+
+    Raises:
+        ConflictError: the actor serves something else, or another version.
+        ConfigurationError: the backend refuses the connection.
+        BackendUnavailable: it did not answer within the deadline.
+    """
+    found = check_actor(handle, settings)
+    channel = Channel(handle, found.place, found.deadline_s)
+    channel.wait(Call("ready"))
+    return channel

@@ -5,10 +5,10 @@ from typing import Any
 
 from ray.actor import ActorHandle
 
-from morphml_ray.actors.database import DatabaseSettings
-from morphml_ray.actors.deploy import check_actor, find_actor, require_ray, start_database_actor
+from morphml_ray.actors.database import DatabaseActor, DatabaseSettings
+from morphml_ray.actors.deploy import check_actor, find_actor, node_of, require_ray, start_actor
 from morphml_ray.backends.contracts import EncodedEvaluation
-from morphml_ray.client.channel import Answer, Call, Channel
+from morphml_ray.client.channel import Answer, Call, Channel, open_channel
 from morphml_ray.client.encoding import (
     count,
     encode_evaluation,
@@ -72,8 +72,8 @@ class DatabaseManager:
         if shared is not None and _serves(shared, settings):
             self.channel = open_channel(shared, settings)
             return
-        name = actor_name(fingerprint(settings.url))
-        self.channel = open_channel(start_database_actor(settings, name, DEFAULT_NAMESPACE), settings)
+        handle = start_database_actor(settings, fingerprint(settings.url), DEFAULT_NAMESPACE)
+        self.channel = open_channel(handle, settings)
 
     @classmethod
     def over(cls, channel: Channel) -> "DatabaseManager":
@@ -337,22 +337,9 @@ def actor_name(name: str) -> str:
     return f"database:{name}"
 
 
-def open_channel(handle: "ActorHandle[Any]", settings: DatabaseSettings | None) -> Channel:
-    """Check an actor, wait until its database answers, and give the way to it.
-
-    Args:
-        handle: of the actor.
-        settings: what is wanted; None takes what runs.
-
-    Raises:
-        ConflictError: the actor serves another database or another version.
-        ConfigurationError: the database refuses the connection.
-        BackendUnavailable: it did not answer within the deadline.
-    """
-    found = check_actor(handle, settings)
-    channel = Channel(handle, found.place, found.deadline_s)
-    channel.wait(Call("ready"))
-    return channel
+def start_database_actor(settings: DatabaseSettings, name: str, namespace: str) -> "ActorHandle[Any]":
+    """Get or create the database actor of a storage."""
+    return start_actor(DatabaseActor, settings, actor_name(name), namespace, node_of(settings.url))
 
 
 def _serves(handle: "ActorHandle[Any]", settings: DatabaseSettings) -> bool:

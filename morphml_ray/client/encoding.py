@@ -14,7 +14,7 @@ from morphml_ray.model.records import EvaluationStatus, IfExists, OnDuplicate, c
 from morphml_ray.model.values import encode_json, to_number, to_plain
 
 MAX_INT = 2**63 - 1
-MAX_KEY_CHARACTERS = 600
+MAX_KEY_BYTES = 1_000
 """Of a name, a seed or a fidelity: PostgreSQL's indexes take 2,700 bytes a row."""
 
 _OPERATORS: tuple[Operator, ...] = ("<", "<=", ">", ">=", "==", "!=")
@@ -174,8 +174,8 @@ def _outcome(fitness: Any) -> tuple[EvaluationStatus, float | None, str | None, 
 
 
 def _name(name: str) -> str:
-    if len(text(name, "name")) > MAX_KEY_CHARACTERS:
-        raise ValidationError(f"name must have at most {MAX_KEY_CHARACTERS} characters")
+    if len(text(name, "name").encode()) > MAX_KEY_BYTES:
+        raise ValidationError(f"name must have at most {MAX_KEY_BYTES} bytes")
     return name
 
 
@@ -184,10 +184,10 @@ def _key(value: Any, where: str) -> str:
     if value is None:
         return ""
     key = canonical_json(to_plain(value, where, finite=True))
-    if len(key) > MAX_KEY_CHARACTERS:
+    if len(key.encode()) > MAX_KEY_BYTES:
         raise ValidationError(
-            f"{where} takes {len(key)} characters as JSON, more than {MAX_KEY_CHARACTERS}: keep what is the same for "
-            "all evaluations in the experiment's config"
+            f"{where} takes more than {MAX_KEY_BYTES} bytes as JSON: keep what is the same for all evaluations in the "
+            "experiment's config"
         )
     return key
 

@@ -8,17 +8,16 @@ from morphml_ray.actors.deploy import (
     count_restarts,
     find_actor,
     require_ray,
-    start_database_actor,
     stop_actor,
 )
-from morphml_ray.client.channel import Call, Channel
+from morphml_ray.client.channel import Call, Channel, open_channel
 from morphml_ray.client.database import (
     DEFAULT_NAME,
     DEFAULT_NAMESPACE,
     DatabaseManager,
     actor_name,
     database_settings,
-    open_channel,
+    start_database_actor,
 )
 from morphml_ray.client.encoding import encode_experiment
 from morphml_ray.client.experiment import Experiment
@@ -134,7 +133,7 @@ def connect(
     if handle is not None and not is_stated:
         return Storage(open_channel(handle, None))
     wanted = database_settings(settings)
-    return Storage(open_channel(handle or start_database_actor(wanted, actor_name(name), namespace), wanted))
+    return Storage(open_channel(handle or start_database_actor(wanted, name, namespace), wanted))
 
 
 def find_storage(namespace: str = DEFAULT_NAMESPACE, name: str = DEFAULT_NAME) -> Storage:

@@ -4,10 +4,11 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,6 +16,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from morphml_ray.config.local import local_text
+from morphml_ray.config.schemes import Kind
 from morphml_ray.config.sqlite import sqlite_text
 from morphml_ray.config.urls import BackendUrl
 from morphml_ray.errors import ConfigurationError
@@ -48,12 +51,15 @@ class StorageConfig(BaseSettings):
 
     Attributes:
         database: where results go; None means the SQLite file ``<root>/morphml.db``.
+        cache: where what can be computed again is kept for a while; None means the memory of its actor.
+        artifacts: where large objects go; None means the directory ``<root>/artifacts``.
         root: the directory of the embedded backends; relative ones start from the current directory.
         deadline_s: how long an outage is waited out, in seconds.
         pool_size: the most connections that the database actor opens.
         echo: whether SQL statements are logged.
         queue_max_rows: how many rows may wait in the database actor before it answers "overloaded".
         queue_max_bytes: how many bytes may wait there.
+        cache_timeout_s: how long a cache may leave one read or write of the network unanswered, in seconds.
 
     Raises:
         ConfigurationError: an unknown or wrong setting; the message names where it was stated and shows no
@@ -63,12 +69,15 @@ class StorageConfig(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
 
     database: BackendUrl | None = None
+    cache: BackendUrl | None = None
+    artifacts: BackendUrl | None = None
     root: Directory = Field(default_factory=lambda: Path("morphml_storage"))
     deadline_s: float = Field(default=30.0, gt=0, le=86_400, allow_inf_nan=False)
     pool_size: int = Field(default=5, ge=1, le=100)
     echo: bool = False
     queue_max_rows: int = Field(default=50_000, ge=1, le=10_000_000)
     queue_max_bytes: int = Field(default=256 * _MIB, ge=_MIB)
+    cache_timeout_s: float = Field(default=1.0, gt=0, le=60, allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         stated = {name: value for name, value in values.items() if value is not None}
@@ -80,6 +89,16 @@ class StorageConfig(BaseSettings):
             problem = _explain(error, stated)
         if problem:  # raised here, because an error's context would carry what pydantic was given
             raise ConfigurationError(problem)
+
+    @field_validator(*get_args(Kind))
+    @classmethod
+    def _check_kind(cls, url: BackendUrl | None, info: ValidationInfo) -> BackendUrl | None:
+        try:
+            if url is not None:
+                url.check_kind(cast("Kind", info.field_name))  # each URL is named after its kind
+        except ConfigurationError as error:
+            raise PydanticCustomError("backend_url", "{problem}", {"problem": str(error)}) from None
+        return url
 
     @classmethod
     def settings_customise_sources(
@@ -99,9 +118,29 @@ class StorageConfig(BaseSettings):
         return self.database or BackendUrl(sqlite_text(self.root / "morphml.db"))
 
     @property
+    def cache_url(self) -> BackendUrl:
+        """The cache's URL: the one stated, or the embedded default."""
+        return self.cache or BackendUrl("memory://")
+
+    @property
+    def artifacts_url(self) -> BackendUrl:
+        """The URL of the artifacts: the one stated, or the embedded default."""
+        return self.artifacts or BackendUrl(local_text(self.root / "artifacts"))
+
+    @property
     def is_database_stated(self) -> bool:
         """Whether an argument, the environment or the file names the database."""
         return "database" in self.model_fields_set
+
+    @property
+    def is_cache_stated(self) -> bool:
+        """Whether an argument, the environment or the file names the cache."""
+        return "cache" in self.model_fields_set
+
+    @property
+    def are_artifacts_stated(self) -> bool:
+        """Whether an argument, the environment or the file names the place of the artifacts."""
+        return "artifacts" in self.model_fields_set
 
 
 class EnvironmentSource(PydanticBaseSettingsSource):

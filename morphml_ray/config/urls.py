@@ -9,7 +9,7 @@ from pydantic import GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from morphml_ray.config.references import Reference, parse_reference
-from morphml_ray.config.schemes import ParsedUrl, parse_url
+from morphml_ray.config.schemes import SCHEMES, Kind, ParsedUrl, examples_of, parse_url
 from morphml_ray.errors import ConfigurationError
 
 MASK = "***"
@@ -19,11 +19,13 @@ MASK = "***"
 class BackendUrl:
     """Where a backend is, and how to log in to it.
 
-    Accepted are ``sqlite:///path.db``, ``postgresql://user:password@host:port/database`` and references:
-    ``env:NAME`` or ``file:/absolute/path`` in place of the whole URL or of its password. ``repr``, ``str``,
-    logs, pydantic dumps and error messages show the masked form. Values are immutable, equal and hashable by
-    their text, and pickle; a pickle holds the real text, so pass a value that has a plain secret through
-    ``stash_secret`` before it goes into an argument of a Ray call.
+    Accepted are ``sqlite:///path.db``, ``postgresql://user:password@host:port/database``,
+    ``redis://user:password@host:port/number``, the same with TLS as ``rediss://``, ``memory://``,
+    ``s3://bucket/prefix?endpoint_url=http://host:port``, ``file:///directory`` and references: ``env:NAME`` or
+    ``file:/absolute/path`` in place of the whole URL or of its password. ``repr``, ``str``, logs, pydantic dumps and
+    error messages show the masked form. Values are immutable, equal and hashable by their text, and pickle; a pickle
+    holds the real text, so pass a value that has a plain secret through ``stash_secret`` before it goes into an
+    argument of a Ray call.
 
     Args:
         text: the URL or the reference. Relative SQLite paths start from the current directory.
@@ -76,7 +78,10 @@ class BackendUrl:
 
     @property
     def scheme(self) -> str:
-        """The kind of backend, "sqlite" or "postgresql"; "env" or "file" while only a reference is known."""
+        """The technology: "sqlite", "postgresql", "redis" (with TLS too), "memory", "s3", "file".
+
+        Of a reference to a whole URL it is "env" or "file" too.
+        """
         return self._scheme
 
     @property
@@ -99,24 +104,38 @@ class BackendUrl:
 
     @property
     def path(self) -> Path | None:
-        """The file of a SQLite URL; None otherwise."""
+        """The file of a SQLite URL, the directory of a file URL; None otherwise."""
         return self._path
 
     def reveal(self) -> str:
         """Give the real text, secrets included and references not followed."""
         return self._text
 
-    def resolve(self) -> str:
+    def resolve(self, kind: Kind | None = None) -> str:
         """Follow all references and give the text to connect with; to be called where the connection is made.
+
+        Args:
+            kind: what the backend is for; None accepts any.
 
         Raises:
             ConfigurationError: a variable or a file cannot be read on this host, or what it holds is no
-                supported URL. The message names the reference and the host, never the content.
+                supported URL, or one of another kind. The message names the reference and the host, never the
+                content.
         """
         reference = _parse_reference_to_url(self._text)
-        if reference is None:
-            return parse_url(self._text, None).render(_read)
-        return _parse_content(reference).render(_read)
+        url = parse_url(self._text, None) if reference is None else _parse_content(reference)
+        _check_kind(url.scheme, kind, "" if reference is None else f"The content of {reference.text}: ")
+        return url.render(_read)
+
+    def check_kind(self, kind: Kind) -> None:
+        """Check that the URL is one for backends of a kind; of a reference that is seen when it is resolved.
+
+        Raises:
+            ConfigurationError: it is of another kind.
+        """
+        # A reference file:/path has the scheme of a directory's URL file:///path.
+        if self._scheme in SCHEMES and (self._scheme != "file" or "://" in self._text):
+            _check_kind(self._scheme, kind, "")
 
     def stored_at(self, path: Path) -> "BackendUrl":
         """Give a reference to the file ``path`` that is shown, and fingerprinted, as this URL is."""
@@ -174,6 +193,14 @@ class BackendUrl:
 def fingerprint(url: BackendUrl) -> str:
     """Give 16 hex digits that tell the data behind ``url`` from other data, whatever its password."""
     return hashlib.sha256(url.fingerprint_text.encode()).hexdigest()[:16]
+
+
+def _check_kind(scheme: str, kind: Kind | None, origin: str) -> None:
+    if kind is not None and SCHEMES[scheme].kind != kind:
+        raise ConfigurationError(
+            f"{origin}A {scheme}:// URL is one for the {SCHEMES[scheme].kind}, not for the {kind}: write one of "
+            f"{examples_of(kind)}"
+        )
 
 
 def _parse_reference_to_url(text: str) -> Reference | None:

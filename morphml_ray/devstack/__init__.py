@@ -5,5 +5,6 @@
 
 from morphml_ray.devstack.postgres import PostgresServer
 from morphml_ray.devstack.stack import DevStack, Server
+from morphml_ray.devstack.valkey import ValkeyServer
 
-__all__ = ["DevStack", "PostgresServer", "Server"]
+__all__ = ["DevStack", "PostgresServer", "Server", "ValkeyServer"]

@@ -7,7 +7,7 @@ import secrets
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from morphml_ray.devstack.account import Account
@@ -70,10 +70,18 @@ class ServerFolder:
 
     def port(self) -> int:
         """Give the port of the last start where it is free, else another free one."""
-        port = self._read("port")
-        if port is None or not _is_free(int(port)):
-            port = self._write("port", str(_free_port()))
-        return int(port)
+        return self.ports(1)[0]
+
+    def ports(self, count: int) -> list[int]:
+        """Give the ports of the last start, another free one for each that is taken."""
+        known = [int(port) for port in (self._read("port") or "").split()]
+        ports: list[int] = []
+        for number in range(count):
+            is_kept = number < len(known) and known[number] not in ports and _is_free(known[number])
+            ports.append(known[number] if is_kept else _free_port({*ports, *known}))
+        if ports != known:
+            self._write("port", " ".join(map(str, ports)))
+        return ports
 
     def home(self, account: Account) -> Path:
         """Give a folder that ``account`` can reach, the same at every start.
@@ -160,9 +168,9 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def _free_port(taken: Collection[int]) -> int:
     for _ in range(_PORT_TRIES):
         port = secrets.choice(_PORTS)
-        if _is_free(port):
+        if port not in taken and _is_free(port):
             return port
     raise ConfigurationError(f"no free port between {_PORTS.start} and {_PORTS.stop} on {LOOPBACK}")

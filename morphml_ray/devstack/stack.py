@@ -3,6 +3,7 @@
 import contextlib
 import select
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -10,6 +11,7 @@ from typing import Protocol
 from typing_extensions import Self
 
 from morphml_ray.devstack.postgres import PostgresServer
+from morphml_ray.devstack.valkey import ValkeyServer
 from morphml_ray.errors import BackendUnavailable
 
 DEFAULT_DIRECTORY = "devstack"
@@ -47,13 +49,15 @@ class DevStack:
 
     Attributes:
         postgres: the PostgreSQL server.
-        servers: all servers, in the order of their start.
+        valkey: the cache server.
+        servers: all servers.
     """
 
     def __init__(self, directory: str | Path = DEFAULT_DIRECTORY, *, max_connections: int = 100) -> None:
         self.directory = Path(directory).absolute()
         self.postgres = PostgresServer(self.directory, max_connections=max_connections)
-        self.servers: tuple[Server, ...] = (self.postgres,)
+        self.valkey = ValkeyServer(self.directory)
+        self.servers: tuple[Server, ...] = (self.postgres, self.valkey)
         self._started = contextlib.ExitStack()
 
     @property
@@ -61,12 +65,17 @@ class DevStack:
         """The URL of the database ``morphml``, with the password."""
         return self.postgres.url
 
+    @property
+    def cache_url(self) -> str:
+        """The URL of the cache, with the password."""
+        return self.valkey.url
+
     def exports(self) -> dict[str, str]:
         """Give the environment variables that lead to all servers."""
         return {name: value for server in self.servers for name, value in server.exports().items()}
 
     def start(self) -> None:
-        """Start all servers; when one cannot start, none is left running.
+        """Start all servers, side by side; when one cannot start, none is left running.
 
         Raises:
             ConfigurationError: a wheel is missing, or the directory cannot be used.
@@ -76,7 +85,9 @@ class DevStack:
         with contextlib.ExitStack() as started:
             for server in self.servers:
                 started.callback(server.stop)
-                server.start()
+            with ThreadPoolExecutor(len(self.servers)) as starters:
+                for start in [starters.submit(server.start) for server in self.servers]:
+                    start.result()
             self._started = started.pop_all()
 
     def stop(self) -> None:

@@ -62,6 +62,11 @@ class SupervisedProcess:
             )
         self._server_pid = self._read_server_pid()
 
+    @property
+    def pid(self) -> int:
+        """The number of the server's process."""
+        return self._server_pid
+
     def is_running(self) -> bool:
         """Tell whether any process of the server is there."""
         return self._supervisor.poll() is None

@@ -3,8 +3,8 @@
 One node of the first smallest cell is given a colour of its own and the rest refined again, until all nodes differ:
 
 1. Each node of the cell is tried. Where the refined surroundings differ, the cell is split by them.
-2. Nodes that an automorphism carries into each other are one choice. It is looked for as an exchange of what the
-   trials moved (parallel branches), then between the graphs that the choices lead to, and always checked.
+2. Nodes that an automorphism carries into each other are one choice. It is looked for as an exchange of what two
+   trials moved (two parallel branches, two ends of a symmetric part) and checked edge by edge.
 3. Where different choices remain, all are followed, and the least graph wins.
 
 Since 1 and 3 depend on the graph alone and 2 is proven each time, so does the result. The frame is McKay's, as in
@@ -39,7 +39,8 @@ class _Trial:
     Attributes:
         node: the node.
         trace: digest of the colours before and after, and the signatures, of the nodes in reach.
-        colours: the nodes that moved and their new colours, after the cells that came into being were resolved.
+        colours: the nodes that moved and their new colours, after the cells that came into being were resolved too:
+            one node a colour, and the colours follow each other, so that as many nodes have the same colours.
     """
 
     node: int
@@ -113,7 +114,6 @@ class _CellStudy:
         self._nodes = sorted(self._members)
         self._alike: dict[int, int] = {}
         self._trials: list[_Trial] = []
-        self._leaves: dict[int, tuple[list[int], Certificate]] = {}
         self.automorphisms: list[Automorphism] = []
         self.is_free = True
         for automorphism in known:
@@ -143,8 +143,8 @@ class _CellStudy:
         for index in reversed(range(len(self._trials))):
             other = self._trials[index]
             if other.trace == trial.trace:
-                image = self._exchange(other, trial) or self._match(other.node, trial.node)
-                if image:
+                image = self._exchange(other, trial)
+                if image is not None:
                     self._trials[index] = trial
                     self.automorphisms.append({node: onto for node, onto in image.items() if node != onto})
                     moved = self._join(self.automorphisms[-1])
@@ -181,12 +181,11 @@ class _CellStudy:
 
     def _exchange(self, one: _Trial, other: _Trial) -> Automorphism | None:
         """Give the automorphism that exchanges what two trials moved and leaves the rest, None if there is none."""
-        nodes_of_one = {colour: node for node, colour in one.colours.items()}
-        nodes_of_other = {colour: node for node, colour in other.colours.items()}
-        if len(nodes_of_one) < len(one.colours) or nodes_of_one.keys() != nodes_of_other.keys():
+        if len(one.colours) != len(other.colours):
             return None
-        image = {node: nodes_of_other[colour] for colour, node in nodes_of_one.items()}
-        origin = {onto: node for node, onto in image.items()}
+        onto = {colour: node for node, colour in other.colours.items()}
+        image = {node: onto[colour] for node, colour in one.colours.items()}
+        origin = {end: node for node, end in image.items()}
         for node in other.colours.keys() - one.colours.keys():
             end = node
             while end in origin:
@@ -202,29 +201,6 @@ class _CellStudy:
             sorted([(image.get(near, near), rank) for near, rank in edges[node]]) == sorted(edges[onto])
             for edges in (partition.into, partition.out_of)
         )
-
-    def _match(self, one: int, other: int) -> Automorphism | None:
-        """Give the automorphism between two graphs that the nodes lead to, None where they are not equal."""
-        colours_of_one, (edges_of_one, order_of_one) = self._leaf(one)
-        colours_of_other, (edges_of_other, order_of_other) = self._leaf(other)
-        if colours_of_one != colours_of_other or edges_of_one != edges_of_other:
-            return None
-        return dict(zip(order_of_one, order_of_other, strict=True))
-
-    def _leaf(self, node: int) -> tuple[list[int], Certificate]:
-        """Write the graph in some order that has this node chosen next, with the present colours in that order."""
-        if node not in self._leaves:
-            partition = self.partition
-            mark = partition.mark
-            colours = partition.colour.copy()
-            colours[node] = -1
-            partition.individualise(node)
-            while (cell := partition.smallest_cell()) is not None:
-                partition.individualise(min(partition.cells[cell]))
-            certificate = _certificate(partition)
-            partition.undo(mark)
-            self._leaves[node] = [colours[each] for each in certificate[1]], certificate
-        return self._leaves[node]
 
 
 def _certificate(partition: Partition) -> Certificate:

@@ -1,4 +1,4 @@
-"""The bytes of an architecture: one format byte, a CRC-32, and JSON, compressed where that is shorter.
+"""The bytes of an architecture: one format byte, a CRC-32, and JSON, compressed unless it is short.
 
 The high half of the format byte is the version, 1. Bit 0 says that the JSON carries the tags of
 ``model.values.encode_json`` (configs; a graph is canonical JSON without), bit 1 that it is compressed by zlib. The
@@ -34,9 +34,7 @@ def pack_spec(text: str, *, is_tagged: bool) -> bytes:
         raise ValidationError(f"architecture: {len(payload)} bytes of JSON; at most {MAX_SPEC_BYTES} can be stored")
     form = _VERSION | (_TAGGED if is_tagged else 0)
     if len(payload) >= _MIN_COMPRESSED_BYTES:
-        compressed = zlib.compress(payload, 1)
-        if len(compressed) < len(payload):
-            form, payload = form | _COMPRESSED, compressed
+        form, payload = form | _COMPRESSED, zlib.compress(payload, 1)
     return _header(form, payload) + payload
 
 

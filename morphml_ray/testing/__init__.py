@@ -1,4 +1,4 @@
-"""Suites that show whether a backend keeps its contract; pytest runs them.
+"""Suites that show whether a backend keeps its contract; pytest runs them. They need the extra ``test``.
 
 A backend of your own is tested by a class below the contract's, with the fixtures that its docstring names::
 
@@ -15,9 +15,10 @@ A backend of your own is tested by a class below the contract's, with the fixtur
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"morphml_ray.testing.{name}" for name in ("experiments", "saving", "reading", "ranking", "caller"))
+    *(f"morphml_ray.testing.{name}" for name in ("experiments", "saving", "reading", "ranking", "caller", "cache"))
 )
 
-from morphml_ray.testing.database import DatabaseContract  # noqa: E402 - pytest must hear of the modules first
+from morphml_ray.testing.cache import CacheContract  # noqa: E402 - pytest must hear of the modules first
+from morphml_ray.testing.database import DatabaseContract  # noqa: E402 - the same
 
-__all__ = ["DatabaseContract"]
+__all__ = ["CacheContract", "DatabaseContract"]

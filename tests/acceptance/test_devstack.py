@@ -97,6 +97,13 @@ def running_up(directory: Path, person: Person | None = None) -> Iterator[Up]:
         up.close()
 
 
+def supervisor_of(name: str, up: Up) -> psutil.Process:
+    """The supervisor of the server whose program has this name."""
+    supervisors = psutil.Process(up.process.pid).children()
+    [found] = [one for one in supervisors for server in one.children() if server.name() == name]
+    return found
+
+
 def password_of(url: str) -> str:
     password = urlsplit(url).password
     assert password is not None
@@ -138,8 +145,7 @@ def test_no_server_outlives_a_killed_supervisor(server_directory: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("only Linux tells a process that its parent died")
     with running_up(server_directory) as up:
-        [supervisor] = psutil.Process(up.process.pid).children()
-        supervisor.kill()
+        supervisor_of("postgres", up).kill()
         assert not survivors(up.family, STOP_S)
         assert up.process.wait(STOP_S) == 1
         assert "PostgreSQL ended" in up.log.read_text()
@@ -147,8 +153,7 @@ def test_no_server_outlives_a_killed_supervisor(server_directory: Path) -> None:
 
 def test_it_says_so_when_the_server_ends(server_directory: Path) -> None:
     with running_up(server_directory) as up:
-        [supervisor] = psutil.Process(up.process.pid).children()
-        [postmaster] = supervisor.children()
+        [postmaster] = supervisor_of("postgres", up).children()
         postmaster.kill()
         assert up.process.wait(STOP_S) == 1
         assert "error: PostgreSQL ended" in up.log.read_text()

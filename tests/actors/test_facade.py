@@ -107,7 +107,7 @@ def test_absence_and_wrong_arguments(sqlite_storage: mr.Storage) -> None:
         lambda: database.save_architecture(number, CHAIN, 1.0, {"text": "\0"}),
         lambda: database.save_architecture(number, CHAIN, 1.0, generation=-1),
         lambda: database.save_architecture(number, CHAIN, 1.0, on_duplicate="both"),
-        lambda: database.save_architecture(number, CHAIN, 1.0, fidelity={"note": "x" * 1_000}),
+        lambda: database.save_architecture(number, CHAIN, 1.0, fidelity={"note": "x" * 1_001}),
         lambda: database.update_experiment_status(number, "done"),
         lambda: database.list_architectures(number, status="done"),
         lambda: database.list_architectures(number, limit=0),

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from morphml_ray.identity import decode_architecture, encode_architecture, partition, search
+from morphml_ray.identity.graph import read_graph
 
 Edge = tuple[int, int, str | None]
 GraphDict = dict[str, Any]
@@ -297,3 +298,10 @@ def test_choices_within_choices_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     assert key_of(mixed).startswith("g1:")
     monkeypatch.setattr(search, "_MAX_BRANCHINGS", 0)
     assert key_of(mixed).startswith("j1:")
+
+
+def test_trials_that_move_different_numbers_of_nodes_cannot_be_exchanged() -> None:
+    graph = read_graph(both_ways(nx.cycle_graph(4)))
+    study = search._CellStudy(partition.Partition(graph, [0] * 4), 0, [])
+    one, other = search._Trial(0, b"", {0: 4}), search._Trial(1, b"", {1: 4, 2: 5})
+    assert study._exchange(one, other) is None

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import secrets
 import zlib
 from functools import partial
 from typing import Any
@@ -63,8 +62,6 @@ def test_a_small_spec_is_readable_and_a_large_one_is_compressed() -> None:
     assert len(large) < len(json.dumps(LARGE)) / 4
     assert decode_architecture(large, "") == LARGE
     assert encode_architecture(GRAPH).spec[0] == 0x10
-    noise = {"digest": secrets.token_hex(8) + "".join(map(chr, range(0x4E00, 0x4F00)))}
-    assert decode_architecture(encode_architecture(noise).spec, "") == noise
 
 
 def test_a_graph_of_parameters_that_look_like_tags_survives() -> None:

@@ -56,14 +56,13 @@ class SqlDatabase:
     def _open(self) -> None:
         url = self._url.resolve()
         self._dialect = dialect_for(url)
+        engine = self._dialect.create_engine(url, pool_size=self._pool_size, echo=self._echo, timeout_s=self._timeout_s)
         self._dialect.acquire(url)
         try:
             with translated(self._place, "opening"):
-                engine = self._dialect.create_engine(
-                    url, pool_size=self._pool_size, echo=self._echo, timeout_s=self._timeout_s
-                )
                 migrate(engine, self._dialect)
         except BaseException:
+            engine.dispose()
             self._dialect.release()
             raise
         self._statements = SaveStatements(self._dialect)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from morphml_ray.config import check_directory, check_local_filesystem
-from morphml_ray.errors import ConflictError
+from morphml_ray.errors import ConfigurationError, ConflictError
 
 Rows = Sequence[Mapping[str, Any]]
 Columns = Mapping[str, "sa.types.TypeEngine[Any]"]
@@ -58,7 +58,7 @@ class PostgresDialect:
 
     def create_engine(self, url: str, *, pool_size: int, echo: bool, timeout_s: float) -> sa.Engine:
         """Make an engine whose connections notice a server that went away."""
-        return sa.create_engine(
+        engine = sa.create_engine(
             url,
             pool_size=pool_size,
             max_overflow=0,
@@ -76,6 +76,15 @@ class PostgresDialect:
                 "tcp_user_timeout": 20_000,
             },
         )
+
+        @sa.event.listens_for(engine, "connect")
+        def configure(connection: Any, _record: object) -> None:
+            with connection, connection.cursor() as cursor:
+                # What a save looks for was written moments ago and lies in memory: the default, for disks that seek,
+                # makes the planner read whole tables instead of an index.
+                cursor.execute("SET random_page_cost = 1.1")
+
+        return engine
 
     def acquire(self, url: str) -> None:
         """PostgreSQL takes any number of owners."""
@@ -149,12 +158,19 @@ class SqliteDialect:
 
         Raises:
             ConflictError: another process has it.
+            ConfigurationError: the place is no good for SQLite, or cannot be written.
         """
-        path = Path(sa.make_url(url).database or "")
-        check_local_filesystem(path.parent)
+        # Whatever links lead to the file, its lock is one.
+        path = Path(os.path.realpath(sa.make_url(url).database or ""))
+        check_local_filesystem(path)
         check_directory(path.parent)
         self.release()
-        fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The lock file {path}.lock cannot be written: {error.strerror}. Remove it, or choose another file."
+            ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

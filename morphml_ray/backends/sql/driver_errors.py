@@ -20,11 +20,13 @@ _REFUSALS = (
     "no password supplied",
     "no pg_hba.conf entry",
     "does not exist",
+    "already exists",  # a table of somebody else's has the name of one of ours
     "permission denied",
     "unsupported frontend protocol",
     "unable to open database file",
     "readonly database",
 )
+_TOO_LARGE = "54"  # PostgreSQL's class of codes for what exceeds a limit: a key too long for an index, for one
 _CORRUPTIONS = ("file is not a database", "database disk image is malformed")
 
 
@@ -47,7 +49,7 @@ def translated(place: str, operation: str) -> Iterator[None]:
     except (exc.DataError, exc.IntegrityError) as error:
         raise ValidationError(f"{place} refused a value in {operation}: {_reason(error)}") from error
     except exc.DBAPIError as error:
-        raise _translate(place, operation, _reason(error)) from error
+        raise _translate(place, operation, error) from error
     except exc.TimeoutError as error:
         raise BackendUnavailable(f"{place}: no connection was free for {operation}") from error
     except CommandError as error:
@@ -56,7 +58,10 @@ def translated(place: str, operation: str) -> Iterator[None]:
         ) from error
 
 
-def _translate(place: str, operation: str, reason: str) -> MorphMLRayError:
+def _translate(place: str, operation: str, error: exc.DBAPIError) -> MorphMLRayError:
+    reason = _reason(error)
+    if str(getattr(error.orig, "pgcode", None)).startswith(_TOO_LARGE):
+        return ValidationError(f"{place} refused a value in {operation}: {reason}")
     if any(text in reason for text in _CORRUPTIONS):
         return CorruptDataError(f"{place} cannot be read: {reason}. Restore it from a backup.")
     if any(text in reason for text in _REFUSALS):

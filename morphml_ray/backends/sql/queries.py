@@ -1,5 +1,6 @@
 """The reads: every one answered in SQL, with an index."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ _COMPARE: Mapping[Operator, Any] = {
 }
 _IS_SUCCESS = evaluations.c.status == sa.literal_column("'succeeded'")
 _PAGE = 64
+_LARGEST: sa.ColumnElement[float] = sa.literal_column(repr(sys.float_info.max))
 
 
 _EXPERIMENT = sa.select(
@@ -217,15 +219,19 @@ class Ranking:
 
 
 def metric_number(connection: sa.Connection, metrics: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
-    """Give a metric's number; NULL where it is missing or none."""
+    """Give a metric's number; NULL where it is missing, no number, or an int beyond all floats."""
     if connection.dialect.name == "postgresql":
         value = sa.func.jsonb_extract_path(metrics, name)
         text = sa.func.jsonb_extract_path_text(metrics, name)
         is_number = sa.func.jsonb_typeof(value) == sa.literal_column("'number'")
-        return sa.case((is_number, sa.cast(text, sa.Double)), else_=sa.null())
+        # Nested: only what is a number can be cast.
+        is_float = sa.func.abs(sa.cast(text, sa.Numeric)) <= _LARGEST
+        number = sa.case((is_float, sa.cast(text, sa.Double)), else_=sa.null())
+        return sa.case((is_number, number), else_=sa.null())
     each = sa.func.json_each(metrics).table_valued("key", "value", "type", joins_implicitly=True)
     is_number = each.c.type.in_(["integer", "real"])
-    return sa.select(each.c.value).where(each.c.key == name, is_number).scalar_subquery()
+    is_float = sa.func.abs(each.c.value) <= _LARGEST
+    return sa.select(each.c.value).where(each.c.key == name, is_number, is_float).scalar_subquery()
 
 
 def _select(fitness: sa.ColumnElement[Any], *more: sa.ColumnElement[Any]) -> sa.Select[Any]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from morphml_ray.backends.contracts import EncodedEvaluation, ExperimentRef, SaveUnit
+from morphml_ray.backends.contracts import ExperimentRef, SaveUnit
 from morphml_ray.backends.sql.dialects import Dialect
 from morphml_ray.backends.sql.rounds import Item, split_rounds
 from morphml_ray.backends.sql.schema import evaluations, experiments

@@ -175,9 +175,11 @@ def _evaluation_values(rows: sa.FromClause) -> dict[str, Any]:
 def _same_group(
     table: sa.FromClause, rows: sa.FromClause, architecture_id: sa.ColumnElement[int]
 ) -> list[sa.ColumnElement[bool]]:
+    # The addition keeps planners with stale statistics from walking a whole experiment through another index.
+    experiment_id = table.c.experiment_id + sa.literal_column("0")
     return [
         table.c.architecture_id == architecture_id,
-        table.c.experiment_id == sa.cast(rows.c.experiment_id, sa.BigInteger),
+        experiment_id == sa.cast(rows.c.experiment_id, sa.BigInteger),
         table.c.protocol_hash == rows.c.protocol_hash,
         table.c.fidelity_key == rows.c.fidelity_key,
     ]

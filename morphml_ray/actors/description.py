@@ -1,0 +1,23 @@
+"""What an actor tells of itself, so that a client knows whether it is the one it wants."""
+
+from dataclasses import dataclass
+
+PROTOCOL_VERSION = 1
+"""Changes when clients and actors of different versions no longer understand each other."""
+
+
+@dataclass(frozen=True)
+class ActorDescription:
+    """What a client compares before it uses an actor that was there already.
+
+    Attributes:
+        protocol_version: ``PROTOCOL_VERSION`` of the actor's process.
+        fingerprint: of what it serves and of what changes the stored data.
+        place: what it serves, without a secret.
+        deadline_s: how long it waits for its backend, seconds.
+    """
+
+    protocol_version: int
+    fingerprint: str
+    place: str
+    deadline_s: float

@@ -1,0 +1,166 @@
+"""The key that pickles are signed with: from the environment, or a private file made on first use."""
+
+import contextlib
+import hmac
+import os
+import secrets
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn, final
+
+from blake3 import blake3
+
+from morphml_ray.config.references import parse_reference
+from morphml_ray.errors import ConfigurationError
+
+SIGNATURE_BYTES = 32
+ENVIRONMENT_VARIABLE = "MORPHML_SIGNING_KEY"
+_DEFAULT = Path("~/.morphml_ray/signing.key")
+_MIN_CHARACTERS = 32
+_MAX_FILE_BYTES = 4096
+_KEY_CONTEXT = "morphml_ray 2026-01 signing key"
+_ID_CONTEXT = "morphml_ray 2026-01 signing key id"
+
+
+@final
+class SigningKey:
+    """Signs pickles and checks signatures; never shown, and never sent to another process.
+
+    Each process loads its own with ``load_signing_key``.
+
+    Attributes:
+        id: 4 bytes that tell keys apart and reveal nothing of them.
+    """
+
+    __slots__ = ("_secret", "id")
+
+    def __init__(self, text: str) -> None:
+        """Derive a key.
+
+        Args:
+            text: at least 32 characters that nobody can guess; the same text gives the same key.
+
+        Raises:
+            ConfigurationError: ``text`` is too short.
+        """
+        if len(text) < _MIN_CHARACTERS:
+            raise ConfigurationError(
+                f"A signing key needs at least {_MIN_CHARACTERS} characters, this one has {len(text)}: make one with "
+                "python -c 'import secrets; print(secrets.token_hex(32))'"
+            )
+        self._secret = blake3(text.encode("utf-8", "surrogatepass"), derive_key_context=_KEY_CONTEXT).digest()
+        self.id = blake3(self._secret, derive_key_context=_ID_CONTEXT).digest(4)
+
+    def sign(self, parts: Iterable[bytes | memoryview]) -> bytes:
+        """Give the signature of ``parts``, read one after the other."""
+        hasher = blake3(key=self._secret)
+        for part in parts:
+            hasher.update(part)
+        return hasher.digest(SIGNATURE_BYTES)
+
+    def verifies(self, data: bytes | memoryview, signature: bytes | memoryview) -> bool:
+        """Whether ``signature`` is that of ``data``; takes the same time wherever they differ."""
+        return hmac.compare_digest(self.sign([data]), bytes(signature))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SigningKey) and hmac.compare_digest(self._secret, other._secret)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"SigningKey(<hidden>, id={self.id.hex()})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a signing key is not sent to other processes: each loads its own with load_signing_key()")
+
+
+def load_signing_key(path: Path | None = None) -> SigningKey:
+    """Give this process's signing key.
+
+    It is the text of the environment variable ``MORPHML_SIGNING_KEY``, which may also be a reference (``env:NAME``,
+    ``file:/absolute/path``); an empty one counts as unset. Without it, it is the text of a file, made with a random
+    key on first use: processes that start together get the same one. Nodes that do not share the file make different
+    keys and refuse each other's pickles; set the variable there.
+
+    Args:
+        path: the file; default ``~/.morphml_ray/signing.key``.
+
+    Returns:
+        The key.
+
+    Raises:
+        ConfigurationError: the key is too short, or its file cannot be read or made, belongs to another user or can
+            be read by others.
+    """
+    text = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
+    if text:
+        return _key_of_variable(text)
+    file = _DEFAULT if path is None else path
+    try:
+        file = file.expanduser().absolute()
+        with contextlib.suppress(FileNotFoundError):
+            return _key_of_file(file)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(file)
+        return _key_of_file(file)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(
+            f"The signing key {file} cannot be read or made: {reason}. Set {ENVIRONMENT_VARIABLE} instead"
+        ) from error
+
+
+def _key_of_variable(text: str) -> SigningKey:
+    try:
+        reference = parse_reference(text)
+        return SigningKey(text if reference is None else reference.read().strip())
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{ENVIRONMENT_VARIABLE}: {error}") from error
+
+
+def _key_of_file(file: Path) -> SigningKey:
+    """Read a key through one descriptor, so that what was checked is what is read."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigurationError(f"The signing key {file} is no regular file")
+        if status.st_uid != os.geteuid():
+            raise ConfigurationError(f"The signing key {file} belongs to another user, who could have chosen it")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            raise ConfigurationError(
+                f"The signing key {file} is open to other users: make a new one (delete it) if they may have read "
+                f"it, or close it with chmod 600 {file}"
+            )
+        content = stream.read(_MAX_FILE_BYTES)
+    try:
+        return SigningKey(content.decode("utf-8", "surrogateescape").strip())
+    except ConfigurationError as error:
+        raise ConfigurationError(f"The signing key {file} cannot be used: {error}") from error
+
+
+def _make(file: Path) -> None:
+    """Write a random key; of several processes at once the first wins, and no reader sees half a file."""
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+            stream.write(f"{secrets.token_hex(32)}\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, file)
+    finally:
+        temporary.unlink()
+    _sync_directory(file.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a new name in a directory last: without it, what was signed could never be read again."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
