@@ -120,6 +120,8 @@ class Channel:
         except ray.exceptions.ActorUnavailableError as error:
             raise BackendUnavailable(f"the actor of {self.place} cannot be reached: {error}") from error
         except ray.exceptions.RaySystemError as error:
+            if isinstance(error.client_exc, MorphMLRayError):
+                raise error.client_exc from None
             raise CorruptDataError(f"an answer from {self.place} cannot be decoded: {error}") from error
 
     def _send(self, call: Call[Any], **options: Any) -> "ray.ObjectRef[Any]":

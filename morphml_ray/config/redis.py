@@ -22,10 +22,10 @@ from morphml_ray.errors import ConfigurationError
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = "6379"
 
-# What redis-py takes for TLS; see "SSL Connection Examples" of its documentation.
-TLS_OPTIONS = frozenset(
-    {"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
-)
+# What redis-py takes for TLS; see "SSL Connection Examples" of its documentation. The words are what it takes for
+# the options that are no paths.
+_WORDS = {"ssl_cert_reqs": ("required", "optional", "none"), "ssl_check_hostname": ("yes", "no", "true", "false")}
+TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", *_WORDS})
 SECRET_OPTIONS = frozenset({"ssl_password"})
 
 _TAIL = re.compile(r"/?(?P<number>[0-9]{0,4})/?(?:\?(?P<query>.*))?", re.DOTALL)
@@ -113,6 +113,9 @@ def _parse(rest: str, *, has_tls: bool) -> RedisUrl:
     options = read_options(match["query"] or "", TLS_OPTIONS, SECRET_OPTIONS, _unknown_option)
     if options and not has_tls:
         raise ConfigurationError("The URL holds options of TLS: write rediss:// to connect with TLS")
+    for name, value in options:
+        if name in _WORDS and value not in _WORDS[name]:
+            raise ConfigurationError(f"The option {name} of the URL takes {', '.join(_WORDS[name])}")
     number = str(int(match["number"] or 0))
     url = RedisUrl(has_tls, user, password, host or DEFAULT_HOST, port or DEFAULT_PORT, number, options)
     refuse_masked(url.secrets)

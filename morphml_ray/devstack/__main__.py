@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser(
         "up",
         help="start the servers, print their URLs as shell exports, stop them on Ctrl-C",
-        description="Start real PostgreSQL on the loopback device; print its URL; stop on Ctrl-C.",
+        description="Start real servers on the loopback device; print their URLs; stop on Ctrl-C.",
     )
     up.add_argument(
         "--directory",

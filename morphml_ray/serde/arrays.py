@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ _encode = msgspec.msgpack.Encoder().encode
 # Booleans, numbers, texts, bytes, voids and times; "O" (objects) and other libraries' types are pickled.
 _SIMPLE_DTYPE = re.compile(r"[<>|=][biufcmMSUV]\d*(\[\w+\])?")
 _MAX_DTYPE_DEPTH = 16
-_FIELD_PARTS, _SUBARRAY_PARTS = 5, 2
+_FIELDS_PARTS, _SUBARRAY_PARTS = 6, 2
 
 
 def pack_numpy(value: Any, keep: Callable[[memoryview], int | bytes]) -> Ext:
@@ -35,10 +36,11 @@ def pack_numpy(value: Any, keep: Callable[[memoryview], int | bytes]) -> Ext:
     """
     kind = type(value)
     if kind is np.ndarray:
+        description = _describe(value.dtype)  # first: objects have no bytes
         order, data = _order_and_bytes(value)
-        return Ext(extensions.NUMPY_ARRAY, _encode([_describe(value.dtype), value.shape, order, keep(data)]))
+        return Ext(extensions.NUMPY_ARRAY, _encode([description, value.shape, order, keep(data)]))
     if kind is np.str_:
-        return Ext(extensions.NUMPY_TEXT, str(value).encode("utf-8", "surrogatepass"))
+        return Ext(extensions.NUMPY_TEXT, value.encode("utf-8", "surrogatepass"))
     if kind is np.bytes_:
         return Ext(extensions.NUMPY_BYTES, bytes(value))
     if isinstance(value, np.generic) and kind is value.dtype.type:
@@ -112,10 +114,12 @@ def _describe_parts(dtype: np.dtype[Any], depth: int = 0) -> str | list[Any]:
             raise NotPlainError
         return str(dtype.str)
     fields = [dtype.fields[name] for name in dtype.names]
-    if any(len(field) > len(("dtype", "offset")) for field in fields):  # a title, which may be any object
-        raise NotPlainError
     formats = [_describe_parts(field[0], depth + 1) for field in fields]
-    return [list(dtype.names), formats, [field[1] for field in fields], dtype.itemsize, dtype.isalignedstruct]
+    offsets = [field[1] for field in fields]
+    titles = [field[2] if len(field) > len(("dtype", "offset")) else None for field in fields]
+    if not {str, NoneType}.issuperset(map(type, titles)):  # a title may be any object
+        raise NotPlainError
+    return [list(dtype.names), formats, offsets, titles, dtype.itemsize, dtype.isalignedstruct]
 
 
 def _dtype(description: Any, depth: int = 0) -> np.dtype[Any]:
@@ -125,10 +129,9 @@ def _dtype(description: Any, depth: int = 0) -> np.dtype[Any]:
     if isinstance(description, list) and depth <= _MAX_DTYPE_DEPTH:
         if len(description) == _SUBARRAY_PARTS:
             return np.dtype((_dtype(description[0], depth + 1), tuple(description[1])))
-        if len(description) == _FIELD_PARTS:
-            names, formats, offsets, itemsize, is_aligned = description
-            built = [_dtype(part, depth + 1) for part in formats]
-            parts: Any = {"names": names, "formats": built, "offsets": offsets, "itemsize": itemsize}
-            dtype: np.dtype[Any] = np.dtype(parts, align=is_aligned)
+        if len(description) == _FIELDS_PARTS:
+            parts = dict(zip(("names", "formats", "offsets", "titles", "itemsize"), description, strict=False))
+            parts["formats"] = [_dtype(part, depth + 1) for part in parts["formats"]]
+            dtype: np.dtype[Any] = np.dtype(parts, align=description[-1])
             return dtype
     raise CorruptDataError("The stored value is damaged: an array has an unknown data type")

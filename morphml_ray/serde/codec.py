@@ -68,7 +68,7 @@ def decode(data: bytes | bytearray | memoryview, key: SigningKey, *, writable: b
         ValidationError: ``data`` is not contiguous bytes.
     """
     try:
-        view = memoryview(data).cast("B")
+        view = memoryview(data).cast("B").toreadonly()
     except TypeError as error:
         raise ValidationError(f"decode() reads contiguous bytes, not {type(data).__name__}") from error
     is_pickle, message, buffers = open_envelope(view, key)

@@ -29,7 +29,8 @@ def pack_plain(value: Any) -> tuple[bytes, list[memoryview]] | None:
         The message and the large buffers that it refers to, which are views of the value's own memory. None: the
         value holds something that is no plain data, is deeper than ``MAX_DEPTH`` or contains itself.
     """
-    for packer in (Packer(), CarefulPacker()):
+    for way in (Packer, CarefulPacker):
+        packer = way()
         try:
             return _encode(packer.pack(value, 0)), packer.buffers
         except (OverflowError, UnicodeEncodeError):  # an integer or a text that only the careful way can write

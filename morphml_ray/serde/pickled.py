@@ -46,8 +46,8 @@ def load(pickled: memoryview, buffers: Sequence[memoryview], *, writable: bool) 
 
     Args:
         pickled: the pickle.
-        buffers: the memory that it refers to.
-        writable: whether arrays are private copies that may be changed, or read-only views.
+        buffers: the memory that it refers to, read-only.
+        writable: whether arrays are private copies that may be changed, or views of ``buffers``.
 
     Returns:
         The value.
@@ -55,7 +55,7 @@ def load(pickled: memoryview, buffers: Sequence[memoryview], *, writable: bool) 
     Raises:
         CorruptDataError: the value cannot be rebuilt here, mostly since a module or class is missing.
     """
-    given = [bytearray(buffer) if writable else buffer.toreadonly() for buffer in buffers]
+    given = [bytearray(buffer) for buffer in buffers] if writable else buffers
     try:
         return pickle.loads(pickled, buffers=given)  # noqa: S301 - the signature was verified
     except Exception as error:  # the same

@@ -125,6 +125,42 @@ def test_a_server_that_is_away_at_the_beginning_comes_later(server: ValkeyServer
     cache.close()
 
 
+def test_what_was_dropped_is_remembered_through_failures(server: ValkeyServer, cache: RedisCache) -> None:
+    cache.set([("a", b"old"), ("b", b"old"), ("c", b"kept")], None)
+    process = psutil.Process(server.pid)
+    process.suspend()
+    try:
+        assert cache.set([("a", b"new")], None) == 0
+        assert cache.delete_prefix("b") == 0
+        assert cache.get(["c"]) == [None]
+        assert not cache.statistics()["is_available"]
+        time.sleep(PAUSE_S)
+        assert cache.get(["c"]) == [None]
+    finally:
+        process.resume()
+    wait_for_it(cache)
+    assert cache.get(["a", "b", "c"]) == [None, None, b"kept"]
+
+
+def test_a_call_that_is_interrupted_leaves_no_probe_behind(
+    server: ValkeyServer, cache: RedisCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    server.kill()
+    while cache.statistics()["is_available"]:
+        cache.get(["a"])
+    server.start()
+    time.sleep(PAUSE_S)
+    with monkeypatch.context() as patched:
+        patched.setattr(Link, "exchange", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cache.get(["a"])
+    wait_for_it(cache)
+    assert cache.statistics()["is_available"]
+
+
 def test_an_idle_cache_notices_no_restart(server: ValkeyServer, cache: RedisCache) -> None:
     cache.set([("a", b"1")], None)
     server.stop()

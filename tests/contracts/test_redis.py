@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,8 +18,9 @@ from morphml_ray.backends.caches import create_cache
 from morphml_ray.backends.memory import MemoryCache
 from morphml_ray.backends.redis import RedisCache
 from morphml_ray.backends.redis.cache import _MAX_COUNTED_KEYS
+from morphml_ray.backends.redis.link import Link
 from morphml_ray.config import BackendUrl
-from morphml_ray.errors import ConfigurationError, ValidationError
+from morphml_ray.errors import BackendUnavailable, ConfigurationError, ValidationError
 from morphml_ray.testing import CacheContract
 
 
@@ -187,8 +189,12 @@ def test_a_user_who_may_not_write_drops_writes(
     cache.open()
     assert cache.set([("a", b"1"), ("b", b"1")], None) == 0
     assert (cache.delete(["a"]), cache.increment("n", 1), cache.get(["a"])) == (0, None, [b"kept"])
+    assert cache.clear() == 0
+    rights("~morphml:* +@read +@connection -scan")
+    assert cache.delete_matching("*") == 0
     told = cache.statistics()
-    assert (told["dropped_writes"], told["errors"], told["is_available"]) == (4, 4, True)
+    assert (told["dropped_writes"], told["is_available"], told["num_keys"]) == (6, True, None)
+    assert told["errors"] >= 6
     assert "NOPERM" in (told["last_error"] or "")
     assert len([record for record in caplog.records if "'set'" in record.message]) == 1
     cache.close()
@@ -275,6 +281,26 @@ def test_rediss_speaks_tls(listener: socket.socket) -> None:
     said = heard()
     assert said[:2] == b"\x16\x03"
     assert b"S3NTINEL" not in said
+
+
+def test_a_name_that_no_host_can_have_is_a_mistake() -> None:
+    with pytest.raises(ConfigurationError, match="host that cannot be one"):
+        RedisCache(BackendUrl(f"redis://{'a' * 64}.example"), "morphml").open()
+
+
+def test_a_connection_in_use_is_closed_after_its_use(listener: socket.socket) -> None:
+    link = Link(f"redis://127.0.0.1:{listener.getsockname()[1]}", "redis://slow", pool_size=1, timeout_s=20)
+    with ThreadPoolExecutor(1) as threads:
+        replies = threads.submit(link.exchange, [("PING",)])
+        connection, _ = listener.accept()
+        with closing(connection):
+            assert connection.recv(1000) == b"*1\r\n$4\r\nPING\r\n"
+            link.close()
+            connection.sendall(b"+PONG\r\n")
+            assert replies.result() == [b"PONG"]
+            assert connection.recv(1000) == b""
+    with pytest.raises(BackendUnavailable, match="is closed"):
+        link.exchange([("PING",)])
 
 
 def test_a_file_that_is_not_here_is_a_mistake(tmp_path: Path) -> None:

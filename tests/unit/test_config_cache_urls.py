@@ -100,6 +100,8 @@ def test_references_stand_in_place_of_the_password(monkeypatch: pytest.MonkeyPat
         (f"redis://:{SECRET}@a?db=1", "the number of the database after it"),
         (f"rediss://:{SECRET}@a?ssl_ca_cert=/x", "did you mean ssl_ca_certs"),
         (f"redis://:{SECRET}@a?ssl_ca_certs=/x", "write rediss://"),
+        (f"rediss://:{SECRET}@a?ssl_cert_reqs=maybe", "required, optional, none"),
+        (f"rediss://:{SECRET}@a?ssl_check_hostname=", "yes, no, true, false"),
         (f"redis://env:{SECRET}@a", "in place of the password only: redis://"),
         (f"redis://:p/w{SECRET}@a", "%2F"),
         ("redis://:***@a", "masked copy"),

@@ -1,0 +1,120 @@
+"""From the errors of boto3 to ours, in one place."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore import exceptions as exc
+
+from morphml_ray.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    ConflictError,
+    CorruptDataError,
+    MorphMLRayError,
+    NotFoundError,
+    ValidationError,
+)
+
+# What the server says, by its code (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html); HEAD has
+# no body, there the code is the status.
+_CONFIGURATION = {
+    "NoSuchBucket": "create the bucket, or correct its name",
+    "ExpiredToken": "renew the session token",
+    "InvalidToken": "renew the session token",
+    "TokenRefreshRequired": "renew the session token",
+    "RequestTimeTooSkewed": "set this machine's clock",
+    "AuthorizationHeaderMalformed": "state the bucket's region, ?region=",
+    "PermanentRedirect": "state the bucket's region, ?region=",
+    "IllegalLocationConstraintException": "state the bucket's region, ?region=",
+    "InvalidLocationConstraint": "state a region that the server has, ?region=",
+    "InvalidBucketName": "correct the bucket's name",
+    "TooManyBuckets": "delete a bucket, or use one that is there",
+    "BucketAlreadyExists": "choose another bucket: this one is somebody else's",
+    "InvalidEncryptionAlgorithmError": "correct ?sse=",
+    "NotImplemented": "the server cannot do this",
+}
+_RIGHTS = "check the credentials and what they may do (s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject)"
+_UNAVAILABLE = frozenset(
+    "RequestTimeout SlowDown Throttling ThrottlingException RequestLimitExceeded OperationAborted "
+    "ConditionalRequestConflict".split()
+)
+_DAMAGED = frozenset({"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch", "IncompleteBody"})
+_FORBIDDEN, _NOT_FOUND, _TOO_MANY, _INTERNAL = 403, 404, 429, 500
+
+# What the driver says by itself; the first that fits counts.
+_DRIVER_CONFIGURATION = (
+    exc.NoCredentialsError,
+    exc.PartialCredentialsError,
+    exc.ProfileNotFound,
+    exc.ConfigNotFound,
+    exc.ConfigParseError,
+    exc.InvalidRegionError,
+    exc.NoRegionError,
+    exc.InvalidEndpointConfigurationError,
+    exc.UnsupportedS3ConfigurationError,
+    exc.TokenRetrievalError,
+    exc.UnauthorizedSSOTokenError,
+    exc.SSLError,
+    exc.UnknownServiceError,
+)
+
+
+@contextmanager
+def translated(place: str, operation: str) -> Iterator[None]:
+    """Let errors of boto3 out as errors of ours.
+
+    Args:
+        place: the bucket as it may be shown, without a secret.
+        operation: what was tried, with its key.
+
+    Raises:
+        NotFoundError: the server says that there is no such object or upload.
+        ConfigurationError: no waiting helps: wrong credentials, no right, no bucket.
+        ValidationError: the server refuses what was asked.
+        ConflictError: what was sent is not what was announced.
+        CorruptDataError: what was received does not have the server's checksum.
+        BackendUnavailable: anything else: it may work later.
+    """
+    try:
+        yield
+    except exc.ClientError as error:
+        raise translate_answer(place, operation, error) from error
+    except exc.FlexibleChecksumError as error:
+        raise CorruptDataError(f"{place}: {operation}: {error}") from error
+    except exc.ParamValidationError as error:
+        raise ValidationError(f"{place} refuses {operation}: {error}") from error
+    except _DRIVER_CONFIGURATION as error:
+        raise ConfigurationError(f"{place} cannot be used: {error}") from error
+    except (exc.BotoCoreError, exc.HTTPClientError) as error:
+        raise BackendUnavailable(f"{place} did not answer {operation}: {_in_one_line(error)}") from error
+
+
+def code_of(error: exc.ClientError) -> str:
+    """Give the server's code."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def status_of(error: exc.ClientError) -> int:
+    """Give the status of the server's answer."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def translate_answer(place: str, operation: str, error: exc.ClientError) -> MorphMLRayError:
+    """Give our error for an answer of the server."""
+    code, status = code_of(error), status_of(error)
+    said = f"{code} {error.response.get('Error', {}).get('Message', '')}".strip()
+    if code in _CONFIGURATION:
+        return ConfigurationError(f"{place} refuses {operation}: {said}; {_CONFIGURATION[code]}")
+    if code in _UNAVAILABLE or status == _TOO_MANY or status >= _INTERNAL or not status:
+        return BackendUnavailable(f"{place} failed {operation}: {said}")
+    if code in _DAMAGED:
+        return ConflictError(f"{place} refuses {operation}: what arrived is not what was announced ({said})")
+    if status == _NOT_FOUND:
+        return NotFoundError(f"{place}: {operation}: {said}")
+    if status in (_FORBIDDEN, 401):
+        return ConfigurationError(f"{place} refuses {operation}: {said}; {_RIGHTS}")
+    return ValidationError(f"{place} refuses {operation}: {said}")
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

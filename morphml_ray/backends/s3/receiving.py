@@ -1,0 +1,154 @@
+"""Reading objects: in one request, or in parts side by side."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from morphml_ray.backends.artifact_contract import CHUNK_BYTES, ObjectInfo, Progress
+from morphml_ray.backends.crc32 import combine, crc32, parse_checksum
+from morphml_ray.backends.s3.bucket import Bucket, describe
+from morphml_ray.backends.s3.driver_errors import code_of
+from morphml_ray.backends.s3.parts import Part, one_at_a_time, split, work_on
+from morphml_ray.errors import BackendUnavailable, ConflictError, CorruptDataError
+
+_BLOCK_BYTES = 1024 * 1024
+
+Sink = Callable[[memoryview, int], None]
+"""Takes bytes and where they belong; may be called again with the same ones."""
+
+
+class _First(NamedTuple):
+    info: ObjectInfo
+    etag: str
+    crc: int
+
+
+class Receiver:
+    """Reads objects from one bucket.
+
+    Args:
+        bucket: where they are.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def receive(
+        self, key: str, check: Callable[[ObjectInfo], None], sink: Sink, progress: Progress | None
+    ) -> ObjectInfo:
+        """Read a whole object and compare its checksum.
+
+        Args:
+            key: of the object.
+            check: is told about the object before the first byte comes.
+            sink: takes the bytes, from several threads.
+            progress: see ``ArtifactBackend``.
+        """
+        tell = one_at_a_time(progress)
+        first = self._again(lambda: self._receive_first(key, check, sink))
+        read_bytes = min(CHUNK_BYTES, first.info.size_bytes)
+        tell(read_bytes)
+        parts = split(first.info.size_bytes, read_bytes)
+
+        def receive_part(part: Part) -> tuple[int, int]:
+            crc = self._again(lambda: self._receive_part(key, part, first.etag, sink))
+            tell(part.size_bytes)
+            return crc, part.size_bytes
+
+        rest = work_on(self._bucket.pool, parts, receive_part, self._bucket.transfers)
+        self.compare(key, combine([(first.crc, read_bytes), *rest]), first.info)
+        return first.info
+
+    def get(self, key: str, offset: int, length: int | None) -> bytes:
+        """Read an object or a part of it into memory."""
+        if length == 0:
+            if self._bucket.head(key) is None:
+                raise self._bucket.missing(key)
+            return b""
+        return self._again(lambda: self._get(key, offset, length))
+
+    def compare(self, key: str, crc: int, info: ObjectInfo) -> None:
+        """Compare a checksum with the one that the writer left, if there is one.
+
+        Raises:
+            CorruptDataError: they differ.
+        """
+        if info.checksum is not None and parse_checksum(info.checksum) != crc:
+            raise CorruptDataError(f"{self._bucket.place}: {key} is damaged: its checksum differs")
+
+    def _get(self, key: str, offset: int, length: int | None) -> bytes:
+        is_whole = offset == 0 and length is None
+        last = "" if length is None else str(offset + length - 1)
+        arguments: Any = {"ChecksumMode": "ENABLED"} if is_whole else {"Range": f"bytes={offset}-{last}"}
+        with self._bucket.working(f"get {key}") as client:
+            try:
+                answer = client.get_object(Bucket=self._bucket.name, Key=self._bucket.full_key(key), **arguments)
+            except ClientError as error:
+                if code_of(error) == "InvalidRange":  # behind the end, which an empty object always is
+                    return b""
+                raise
+            with answer["Body"] as body:
+                data = body.read()
+        if len(data) == _total_bytes(answer):
+            self.compare(key, crc32(data), describe(key, len(data), answer))
+        return data
+
+    def _receive_first(self, key: str, check: Callable[[ObjectInfo], None], sink: Sink) -> _First:
+        with self._bucket.working(f"get {key}") as client:
+            where: Any = {"Bucket": self._bucket.name, "Key": self._bucket.full_key(key)}
+            try:
+                answer = client.get_object(**where, Range=f"bytes=0-{CHUNK_BYTES - 1}")
+            except ClientError as error:
+                if code_of(error) != "InvalidRange":
+                    raise
+                answer = client.get_object(**where)  # empty, unless it was written meanwhile
+            info = describe(key, _total_bytes(answer), answer)
+            with answer["Body"] as body:
+                check(info)
+                crc = _drain(body, 0, min(CHUNK_BYTES, info.size_bytes), sink)
+            return _First(info, answer["ETag"], crc)
+
+    def _receive_part(self, key: str, part: Part, etag: str, sink: Sink) -> int:
+        with self._bucket.working(f"get {key}") as client:
+            try:
+                answer = client.get_object(
+                    Bucket=self._bucket.name,
+                    Key=self._bucket.full_key(key),
+                    Range=f"bytes={part.offset}-{part.offset + part.size_bytes - 1}",
+                    IfMatch=etag,
+                )
+            except ClientError as error:
+                if code_of(error) in ("PreconditionFailed", "InvalidRange"):
+                    raise ConflictError(f"{self._bucket.place}: {key} was replaced while it was read") from error
+                raise
+            with answer["Body"] as body:
+                return _drain(body, part.offset, part.size_bytes, sink)
+
+    def _again(self, read: Callable[[], Any]) -> Any:
+        """Read once more when the connection breaks in the middle, which boto3 leaves to its caller."""
+        for turn in range(self._bucket.attempts - 1):
+            try:
+                return read()
+            except BackendUnavailable:
+                time.sleep(0.1 * 2**turn)
+        return read()
+
+
+def _drain(body: Any, offset: int, size_bytes: int, sink: Sink) -> int:
+    crc = position = 0
+    while position < size_bytes:
+        block = body.read(min(_BLOCK_BYTES, size_bytes - position))
+        if not block:
+            raise BackendUnavailable("the server ended an object early")
+        sink(memoryview(block), offset + position)
+        crc = crc32(block, crc)
+        position += len(block)
+    return crc
+
+
+def _total_bytes(answer: Any) -> int:
+    """Give the size of the object of which the answer may hold a part."""
+    whole = answer.get("ContentRange", "").rpartition("/")[2]
+    return int(whole) if whole else int(answer["ContentLength"])
