@@ -106,7 +106,7 @@ GOLDEN: dict[str, Any] = {
         np.array(["a", "bc"]),
         np.array([(1, (2.5, 3.5))], np.dtype([("a", "<i8"), ("b", "<f8", (2,))], align=True)),
     ],
-    "array_scalars": [np.float32(0.5), np.int64(-1), np.bool_(True), np.str_("a\0"), np.bytes_(b"a\0"), np.void(b"ab")],
+    "array_scalars": [np.float32(0.5), np.int64(-1), np.bool_(1), np.str_("a\0"), np.bytes_(b"a\0"), np.void(b"ab")],
     "buffers": {
         "weights": np.arange(5000, dtype="<f4"),
         "raw": bytes(range(256)) * 80,

@@ -1,23 +1,13 @@
 """The contract that artifact backends fulfil, and the values that cross it."""
 
 import os
-import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from typing_extensions import Buffer
 
-from morphml_ray.errors import ValidationError
-
-MAX_KEY_BYTES = 1024  # of S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
-MIN_CHUNK_BYTES = 5 * 1024 * 1024  # of S3, for all parts but the last
-MAX_CHUNKS = 10_000  # of S3
-CHUNK_BYTES = 8 * 1024 * 1024
-MAX_PRESIGN_S = 7 * 24 * 3600  # of S3
+from morphml_ray.backends.artifact_checks import CHUNK_BYTES, NO_METADATA
 
 Progress = Callable[[int], None]
 """Is told, one call at a time, how many more bytes have passed; an error it raises ends the transfer."""
@@ -25,12 +15,6 @@ Progress = Callable[[int], None]
 PresignMethod = Literal["get_object", "put_object"]
 UploadId = str
 """Names an upload in chunks; opaque."""
-
-NO_METADATA: Mapping[str, str] = MappingProxyType({})
-
-_WRITE_ID = re.compile("[A-Za-z0-9-]{1,64}")
-# Control characters, NUL among them, halves of surrogate pairs, and what is no character: unsafe in XML or a path.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 class ObjectInfo(NamedTuple):
@@ -63,17 +47,6 @@ class ObjectPage(NamedTuple):
 
     objects: list[ObjectInfo]
     next_token: str | None
-
-
-@dataclass(frozen=True)
-class WriteRequest:
-    """What is to be written, checked; see ``ArtifactBackend.put``."""
-
-    key: str
-    metadata: Mapping[str, str]
-    content_type: str | None
-    if_absent: bool
-    write_id: str
 
 
 class ArtifactBackend(Protocol):
@@ -261,161 +234,3 @@ class ArtifactBackend(Protocol):
         Raises:
             ConfigurationError: the technology has no such URLs.
         """
-
-
-def check_write(
-    key: str, metadata: Mapping[str, str], content_type: str | None, *, if_absent: bool, write_id: str | None
-) -> WriteRequest:
-    """Check what every way of writing is told; a write without an id gets one.
-
-    Raises:
-        ValidationError: a key, metadata or a media type that no object can have.
-    """
-    if write_id is not None and not _WRITE_ID.fullmatch(write_id):
-        raise ValidationError("a write id has 1 to 64 of A-Z, a-z, 0-9 and -")
-    check_content_type(content_type)
-    return WriteRequest(check_key(key), check_metadata(metadata), content_type, if_absent, write_id or uuid.uuid4().hex)
-
-
-def check_key(key: str) -> str:
-    """Check the key of an object.
-
-    Keys are relative paths: segments of printable text between single slashes.
-
-    Returns:
-        The key.
-
-    Raises:
-        ValidationError: it is no text, empty, longer than 1,024 bytes of UTF-8, begins or ends with a slash, or
-            holds an empty segment, "." or "..", or a character that cannot be stored.
-    """
-    if not isinstance(key, str):
-        raise ValidationError(f"a key must be a text, not {type(key).__name__}")
-    _check_text(key, "a key")
-    if not key:
-        raise ValidationError("a key must not be empty")
-    if any(segment in ("", ".", "..") for segment in key.split("/")):
-        raise ValidationError(
-            f"the key {key!r} must be a relative path: no slash at its ends, no empty segment, no . or .."
-        )
-    return key
-
-
-def check_prefix(prefix: str) -> str:
-    """Check the beginning of keys, as listings take it.
-
-    Raises:
-        ValidationError: no key begins so.
-    """
-    if not isinstance(prefix, str):
-        raise ValidationError(f"a prefix must be a text, not {type(prefix).__name__}")
-    _check_text(prefix, "a prefix")
-    *whole, _ = prefix.split("/")
-    if any(segment in ("", ".", "..") for segment in whole):
-        raise ValidationError(f"no key begins with {prefix!r}: keys are relative paths without empty segments")
-    return prefix
-
-
-def check_folder(prefix: str) -> str:
-    """Check a prefix to delete.
-
-    Returns:
-        The prefix without a slash at its end.
-
-    Raises:
-        ValidationError: it is "" or "/", which would be everything, or no key begins so.
-    """
-    if isinstance(prefix, str) and not prefix.strip("/"):
-        raise ValidationError(f"the prefix {prefix!r} would delete everything: name what is to go")
-    return check_key(prefix.removesuffix("/") if isinstance(prefix, str) else prefix)
-
-
-def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Check metadata, and copy them.
-
-    Raises:
-        ValidationError: a name or a value is no text, a name is empty, or all together are too large.
-    """
-    for name, value in metadata.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise ValidationError(f"metadata are texts under texts, not {type(value).__name__} under {name!r}")
-        if not name:
-            raise ValidationError("metadata must not have an empty name")
-        if any("\ud800" <= char <= "\udfff" for char in name + value):
-            raise ValidationError(f"the metadata {name!r} hold a lone surrogate")
-    return dict(metadata)
-
-
-def check_content_type(content_type: str | None) -> None:
-    """Check a media type.
-
-    Raises:
-        ValidationError: it is no line of printable ASCII.
-    """
-    if content_type is not None and not (
-        isinstance(content_type, str) and content_type.isascii() and content_type.isprintable() and content_type.strip()
-    ):
-        raise ValidationError(f"the content type {content_type!r} must be a media type, as in application/json")
-
-
-def check_range(offset: int, length: int | None) -> None:
-    """Check what part of an object to read.
-
-    Raises:
-        ValidationError: a number is negative.
-    """
-    if offset < 0 or (length is not None and length < 0):
-        raise ValidationError(f"offset={offset} and length={length} must not be negative")
-
-
-def check_limit(limit: int | None) -> None:
-    """Check how much is to be listed.
-
-    Raises:
-        ValidationError: it is nothing, or less.
-    """
-    if limit is not None and limit < 1:
-        raise ValidationError(f"limit={limit} must be at least 1")
-
-
-def check_chunk_bytes(chunk_bytes: int) -> None:
-    """Check how large chunks are.
-
-    Raises:
-        ValidationError: S3 refuses such parts.
-    """
-    if chunk_bytes < MIN_CHUNK_BYTES:
-        raise ValidationError(f"chunk_bytes={chunk_bytes}: all chunks but the last have {MIN_CHUNK_BYTES} or more")
-
-
-def check_presign(expires_s: int, method: str) -> None:
-    """Check what a presigned URL may be.
-
-    Raises:
-        ValidationError: it would do something else than reading or writing one object, or last too long.
-    """
-    if method not in ("get_object", "put_object"):
-        raise ValidationError(f"method={method!r}: only get_object and put_object can be presigned")
-    if not 0 < expires_s <= MAX_PRESIGN_S:
-        raise ValidationError(f"expires_s={expires_s} must be between 1 and {MAX_PRESIGN_S} (seven days)")
-
-
-def view_bytes(data: Buffer) -> memoryview:
-    """Look at data as bytes, without a copy.
-
-    Raises:
-        ValidationError: they have no buffer, or one with gaps.
-    """
-    try:
-        view = memoryview(data)
-        return view.cast("B") if view.nbytes else memoryview(b"")
-    except TypeError as error:
-        raise ValidationError(f"data must be bytes or have a contiguous buffer, not {type(data).__name__}") from error
-
-
-def _check_text(text: str, noun: str) -> None:
-    unsafe = _UNSAFE.search(text)
-    if unsafe:
-        raise ValidationError(f"{noun} must not hold the character {unsafe[0]!r}: {text!r}")
-    if len(text.encode()) > MAX_KEY_BYTES:
-        raise ValidationError(f"{noun} has at most {MAX_KEY_BYTES} bytes of UTF-8: {text[:80]!r}...")

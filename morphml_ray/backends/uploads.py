@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from morphml_ray.backends.artifact_contract import MAX_CHUNKS, ObjectInfo, UploadId
+from morphml_ray.backends.artifact_checks import MAX_CHUNKS
+from morphml_ray.backends.artifact_contract import ObjectInfo, UploadId
 from morphml_ray.backends.crc32 import checksum_text, combine, parse_checksum
 from morphml_ray.errors import CorruptDataError, NotFoundError, ValidationError
 

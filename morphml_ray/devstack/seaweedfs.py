@@ -105,6 +105,7 @@ class SeaweedServer:
             self._secret_key = folder.password()
             self._ports = folder.ports(2 * len(_PARTS))
             _write_private(home / _CREDENTIALS, _credentials(self._secret_key), account)
+            self._remove_sockets()
             if not folder.data.exists():
                 folder.data.mkdir(mode=0o700)
                 account.own(folder.data)
@@ -138,8 +139,8 @@ class SeaweedServer:
             "s3.config": _CREDENTIALS,
             "bucket": BUCKET,
             # Relative: the path of a socket must be short. The default is below /tmp.
-            "s3.localSocket": "s3.sock",
-            "filer.localSocket": "filer.sock",
+            "s3.localSocket": "data/s3.sock",
+            "filer.localSocket": "data/filer.sock",
             "volume.preStopSeconds": "0",
             **_OFF,
             **{f"{part}.port": port for part, port in zip(_PARTS, http, strict=True)},

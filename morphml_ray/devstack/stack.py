@@ -11,6 +11,7 @@ from typing import Protocol
 from typing_extensions import Self
 
 from morphml_ray.devstack.postgres import PostgresServer
+from morphml_ray.devstack.seaweedfs import SeaweedServer
 from morphml_ray.devstack.valkey import ValkeyServer
 from morphml_ray.errors import BackendUnavailable
 
@@ -50,6 +51,7 @@ class DevStack:
     Attributes:
         postgres: the PostgreSQL server.
         valkey: the cache server.
+        seaweed: the S3 server.
         servers: all servers.
     """
 
@@ -57,7 +59,8 @@ class DevStack:
         self.directory = Path(directory).absolute()
         self.postgres = PostgresServer(self.directory, max_connections=max_connections)
         self.valkey = ValkeyServer(self.directory)
-        self.servers: tuple[Server, ...] = (self.postgres, self.valkey)
+        self.seaweed = SeaweedServer(self.directory)
+        self.servers: tuple[Server, ...] = (self.postgres, self.valkey, self.seaweed)
         self._started = contextlib.ExitStack()
 
     @property
@@ -69,6 +72,11 @@ class DevStack:
     def cache_url(self) -> str:
         """The URL of the cache, with the password."""
         return self.valkey.url
+
+    @property
+    def artifacts_url(self) -> str:
+        """The URL of the bucket for artifacts, without credentials; ``exports`` has them."""
+        return self.seaweed.url
 
     def exports(self) -> dict[str, str]:
         """Give the environment variables that lead to all servers."""

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from types import NoneType
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -18,6 +18,11 @@ _encode = msgspec.msgpack.Encoder().encode
 # Booleans, numbers, texts, bytes, voids and times; "O" (objects) and other libraries' types are pickled.
 _SIMPLE_DTYPE = re.compile(r"[<>|=][biufcmMSUV]\d*(\[\w+\])?")
 _MAX_DTYPE_DEPTH = 16
+# What stands for an array, for a dtype with a shape, and for a dtype with fields: names, dtypes, offsets, titles,
+# size and whether it is aligned. numpy guesses at other types, so nothing else reaches it.
+_Array = tuple[Any, list[int], Literal["C", "F"], Any]
+_Subarray = tuple[Any, list[int]]
+_Fields = tuple[list[str], list[Any], list[int], list[str | None], int, bool]
 _FIELDS_PARTS, _SUBARRAY_PARTS = 6, 2
 
 
@@ -72,7 +77,7 @@ def build_numpy(
     if code == extensions.NUMPY_SCALAR:
         description, raw = unpack(data)
         return _array_over(bytearray(raw), description, [], "C")[()]
-    description, shape, order, kept = unpack(data)
+    description, shape, order, kept = msgspec.convert(unpack(data), _Array)
     return _array_over(find(kept), description, shape, order)
 
 
@@ -86,7 +91,7 @@ def _order_and_bytes(array: np.ndarray[Any, Any]) -> tuple[str, memoryview]:
 
 
 def _array_over(
-    data: bytes | memoryview | bytearray, description: Any, shape: list[int], order: Any
+    data: bytes | memoryview | bytearray, description: Any, shape: list[int], order: Literal["C", "F"]
 ) -> np.ndarray[Any, Any]:
     dtype = _dtype(description)
     if len(data) != math.prod(shape) * dtype.itemsize:
@@ -113,7 +118,7 @@ def _describe_parts(dtype: np.dtype[Any], depth: int = 0) -> str | list[Any]:
         if not _SIMPLE_DTYPE.fullmatch(dtype.str):
             raise NotPlainError
         return str(dtype.str)
-    fields = [dtype.fields[name] for name in dtype.names]
+    fields: list[tuple[Any, ...]] = [dtype.fields[name] for name in dtype.names]
     formats = [_describe_parts(field[0], depth + 1) for field in fields]
     offsets = [field[1] for field in fields]
     titles = [field[2] if len(field) > len(("dtype", "offset")) else None for field in fields]
@@ -128,10 +133,18 @@ def _dtype(description: Any, depth: int = 0) -> np.dtype[Any]:
         return np.dtype(description)
     if isinstance(description, list) and depth <= _MAX_DTYPE_DEPTH:
         if len(description) == _SUBARRAY_PARTS:
-            return np.dtype((_dtype(description[0], depth + 1), tuple(description[1])))
+            item, shape = msgspec.convert(description, _Subarray)
+            return np.dtype((_dtype(item, depth + 1), tuple(shape)))
         if len(description) == _FIELDS_PARTS:
-            parts = dict(zip(("names", "formats", "offsets", "titles", "itemsize"), description, strict=False))
-            parts["formats"] = [_dtype(part, depth + 1) for part in parts["formats"]]
-            dtype: np.dtype[Any] = np.dtype(parts, align=description[-1])
+            names, items, offsets, titles, itemsize, is_aligned = msgspec.convert(description, _Fields)
+            formats = [_dtype(item, depth + 1) for item in items]
+            parts: Any = {
+                "names": names,
+                "formats": formats,
+                "offsets": offsets,
+                "titles": titles,
+                "itemsize": itemsize,
+            }
+            dtype: np.dtype[Any] = np.dtype(parts, align=is_aligned)
             return dtype
     raise CorruptDataError("The stored value is damaged: an array has an unknown data type")

@@ -29,15 +29,13 @@ def pack_plain(value: Any) -> tuple[bytes, list[memoryview]] | None:
         The message and the large buffers that it refers to, which are views of the value's own memory. None: the
         value holds something that is no plain data, is deeper than ``MAX_DEPTH`` or contains itself.
     """
-    for way in (Packer, CarefulPacker):
-        packer = way()
+    try:
         try:
-            return _encode(packer.pack(value, 0)), packer.buffers
+            return _pack_with(Packer(), value)
         except (OverflowError, UnicodeEncodeError):  # an integer or a text that only the careful way can write
-            continue
-        except (NotPlainError, RecursionError, ValueError):  # ValueError: over 4 GB in one message
-            break
-    return None
+            return _pack_with(CarefulPacker(), value)
+    except (NotPlainError, RecursionError, ValueError):  # ValueError: over 4 GB in one message
+        return None
 
 
 class Packer:
@@ -146,6 +144,10 @@ _SEQUENCES: dict[type, int] = {
     set: extensions.SET,
     frozenset: extensions.FROZENSET,
 }
+
+
+def _pack_with(packer: Packer, value: Any) -> tuple[bytes, list[memoryview]]:
+    return _encode(packer.pack(value, 0)), packer.buffers
 
 
 def _extension(scalar: Scalar, value: Any) -> Ext:

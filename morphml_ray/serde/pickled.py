@@ -25,12 +25,8 @@ def dump(value: Any) -> tuple[bytes, list[memoryview]]:
     """
     buffers: list[memoryview] = []
 
-    def keep(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            buffers.append(buffer.raw())
-        except BufferError:  # not contiguous: it stays in the pickle
-            return True
-        return False
+    def keep(buffer: pickle.PickleBuffer) -> None:
+        buffers.append(buffer.raw())
 
     try:
         return cloudpickle.dumps(value, protocol=_PROTOCOL, buffer_callback=keep), buffers

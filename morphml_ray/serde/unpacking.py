@@ -1,5 +1,6 @@
 """Plain data from msgpack. The bytes may be anybody's: whatever is wrong with them is a ``CorruptDataError``."""
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from morphml_ray.serde import extensions
 from morphml_ray.serde.extensions import MAX_DEPTH
 from morphml_ray.serde.scalars import INTEGER, SCALARS, TEXT
 
-_BROKEN = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
+_BROKEN = (struct.error, ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
 
 
 def unpack_plain(message: memoryview, buffers: Sequence[memoryview], *, writable: bool) -> Any:

@@ -48,6 +48,15 @@ class Text(str):
     __slots__ = ()
 
 
+def count() -> Iterator[int]:
+    yield 1
+
+
+class Strided:
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return bytes, (pickle.PickleBuffer(memoryview(b"abcd")[::2]),)
+
+
 def is_pickled(data: bytes) -> bool:
     return data[4:5] == b"S"
 
@@ -124,7 +133,9 @@ def test_a_hundred_levels_are_plain_and_more_are_pickled() -> None:
     assert decode(encode((value,), KEY), KEY) == (value,)
 
 
-@pytest.mark.parametrize("value", [threading.Lock(), (item for item in ()), KEY], ids=["lock", "generator", "key"])
+@pytest.mark.parametrize(
+    "value", [threading.Lock(), count(), KEY, Strided()], ids=["lock", "generator", "key", "strided"]
+)
 def test_what_cannot_be_pickled_is_a_validation_error(value: Any) -> None:
     with pytest.raises(ValidationError, match="cannot be pickled"):
         encode({"model": value}, KEY)
@@ -158,7 +169,7 @@ def test_named_time_zones_stay_named(cet: zoneinfo.ZoneInfo, tmp_path: Path) -> 
     assert is_pickled(encode(value.replace(tzinfo=zoneinfo.ZoneInfo.no_cache("Test/CET")), KEY))
     zoneinfo.ZoneInfo.clear_cache()
     zoneinfo.reset_tzpath([str(tmp_path / "Test")])
-    with pytest.raises(ConfigurationError, match="Test/CET.*install tzdata"):
+    with pytest.raises(ConfigurationError, match=r"Test/CET.*install tzdata"):
         decode(data, KEY)
 
 

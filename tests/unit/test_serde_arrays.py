@@ -24,6 +24,13 @@ class Model:
         self.weights = weights
 
 
+def nested_dtype(levels: int) -> Any:
+    dtype: Any = np.dtype("i1")
+    for _ in range(levels):
+        dtype = np.dtype([("a", dtype)])
+    return dtype
+
+
 def is_pickled(data: bytes) -> bool:
     return data[4:5] == b"S"
 
@@ -83,6 +90,7 @@ def test_buffers_are_aligned_in_place() -> None:
         np.array([(1, 2)], {"names": ["a", "b"], "formats": ["u1", "u1"], "offsets": [3, 1], "itemsize": 9}),
         np.zeros((), [("a", [("b", ">U3", (2, 2))])])[()],
         np.zeros(2, []),
+        np.zeros(1, nested_dtype(16)),
         np.array([(1, 2)], [(("a title", "a"), "i4"), ("b", "i2")]),
     ],
     ids=lambda array: f"{array.dtype}-{array.shape}-{array.strides}",
@@ -106,8 +114,10 @@ def test_unusual_arrays_are_plain_data(array: Any) -> None:
         np.zeros(1, np.dtype("f4", metadata={"unit": "m"})),
         np.array(["any", "length"], np.dtypes.StringDType()),
         np.array([(1,)], [("a", "i4")]).view(np.recarray),
+        np.zeros(1, nested_dtype(20)),
         np.dtype("f4"),
         np.float32,
+        np.add,
         np.random.default_rng(1),
     ],
     ids=lambda value: type(value).__name__,

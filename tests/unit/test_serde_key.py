@@ -16,6 +16,10 @@ from morphml_ray.serde import SigningKey, load_signing_key
 TEXT = "a key of the tests, 32 characters"
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
 def test_a_text_always_gives_the_same_key() -> None:
     key = SigningKey(TEXT)
     assert key.id.hex() == "eff9c86d"
@@ -75,7 +79,7 @@ def test_the_file_is_made_once_and_private() -> None:
     file = Path.home() / ".morphml_ray" / "signing.key"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-    assert os.listdir(file.parent) == ["signing.key"]
+    assert names(file.parent) == ["signing.key"]
     assert load_signing_key() == key
     assert len(file.read_text().strip()) == 64
 
@@ -96,7 +100,7 @@ def test_all_who_start_together_get_one_key(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         keys = list(pool.map(load, range(8)))
     assert len(set(keys)) == 1
-    assert os.listdir(tmp_path / "new") == ["key"]
+    assert names(tmp_path / "new") == ["key"]
 
 
 def test_a_loser_of_the_race_reads_the_winners_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +114,7 @@ def test_a_loser_of_the_race_reads_the_winners_key(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "link", late)
     assert load_signing_key(file) == SigningKey(TEXT)
-    assert os.listdir(tmp_path) == ["key"]
+    assert names(tmp_path) == ["key"]
 
 
 @pytest.fixture
@@ -124,7 +128,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o610])
 def test_a_file_open_to_others_is_refused(file: Path, mode: int) -> None:
     file.chmod(mode)
-    with pytest.raises(ConfigurationError, match="open to other users.*chmod 600"):
+    with pytest.raises(ConfigurationError, match=r"open to other users.*chmod 600"):
         load_signing_key(file)
 
 
@@ -164,6 +168,6 @@ def test_a_place_that_cannot_hold_the_file_names_the_variable(tmp_path: Path, mo
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no hard links here")))
     with pytest.raises(ConfigurationError, match="no hard links here"):
         load_signing_key(tmp_path / "new")
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
     with pytest.raises(ConfigurationError, match="Set MORPHML_SIGNING_KEY instead"):
         load_signing_key(Path("~nobody-of-this-name/key"))

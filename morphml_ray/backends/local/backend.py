@@ -7,14 +7,9 @@ from typing import NoReturn
 
 from typing_extensions import Buffer
 
-from morphml_ray.backends.artifact_contract import (
+from morphml_ray.backends.artifact_checks import (
     CHUNK_BYTES,
     NO_METADATA,
-    ObjectInfo,
-    ObjectPage,
-    PresignMethod,
-    Progress,
-    UploadId,
     WriteRequest,
     check_chunk_bytes,
     check_folder,
@@ -26,6 +21,7 @@ from morphml_ray.backends.artifact_contract import (
     check_write,
     view_bytes,
 )
+from morphml_ray.backends.artifact_contract import ObjectInfo, ObjectPage, PresignMethod, Progress, UploadId
 from morphml_ray.backends.crc32 import crc32
 from morphml_ray.backends.files import opened_source, read_blocks, replaced_target, write_all
 from morphml_ray.backends.local.chunked import ChunkedUploads

@@ -4,7 +4,8 @@ import threading
 
 from typing_extensions import Buffer
 
-from morphml_ray.backends.artifact_contract import ObjectInfo, UploadId, WriteRequest, view_bytes
+from morphml_ray.backends.artifact_checks import WriteRequest, view_bytes
+from morphml_ray.backends.artifact_contract import ObjectInfo, UploadId
 from morphml_ray.backends.crc32 import crc32
 from morphml_ray.backends.files import write_all
 from morphml_ray.backends.local.directory import Directory

@@ -5,7 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from morphml_ray.backends.artifact_contract import ObjectInfo, WriteRequest
+from morphml_ray.backends.artifact_checks import WriteRequest
+from morphml_ray.backends.artifact_contract import ObjectInfo
 from morphml_ray.backends.local.os_errors import translated
 from morphml_ray.backends.local.staging import StagedFile, Staging
 from morphml_ray.backends.local.trailer import StoredFile, Trailer, read_trailer

@@ -10,7 +10,7 @@ import re
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
-from morphml_ray.backends.artifact_contract import check_key
+from morphml_ray.backends.artifact_checks import check_key
 from morphml_ray.errors import ValidationError
 
 _FOLDER = "+"

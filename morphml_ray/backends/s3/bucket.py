@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from morphml_ray.backends.artifact_contract import ObjectInfo, WriteRequest
+from morphml_ray.backends.artifact_checks import WriteRequest
+from morphml_ray.backends.artifact_contract import ObjectInfo
 from morphml_ray.backends.crc32 import checksum_text
 from morphml_ray.backends.s3.client import DEFAULT_REGION, make_client
 from morphml_ray.backends.s3.driver_errors import code_of, translated
@@ -116,7 +117,10 @@ class Bucket:
 
     def encryption(self) -> dict[str, Any]:
         """Give the arguments that say how objects are encrypted at rest."""
-        stated = {"ServerSideEncryption": self._parsed.option("sse"), "SSEKMSKeyId": self._parsed.option("sse_kms_key_id")}
+        stated = {
+            "ServerSideEncryption": self._parsed.option("sse"),
+            "SSEKMSKeyId": self._parsed.option("sse_kms_key_id"),
+        }
         return {name: value for name, value in stated.items() if value is not None}
 
     def attributes(self, request: WriteRequest, crc: int | None) -> dict[str, Any]:

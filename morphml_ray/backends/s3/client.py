@@ -1,6 +1,6 @@
 """Making a client of S3."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -35,6 +35,7 @@ def make_client(url: S3Url, *, timeout_s: float, attempts: int, connections: int
         aws_session_token=url.option("aws_session_token"),
         region_name=url.option("region"),
     )
+    style: Any = {"addressing_style": url.option("addressing_style") or "auto"}
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=min(timeout_s, _CONNECT_TIMEOUT_S),
@@ -42,7 +43,7 @@ def make_client(url: S3Url, *, timeout_s: float, attempts: int, connections: int
         max_pool_connections=connections,
         tcp_keepalive=True,
         # With an endpoint of its own, "auto" is "path": such servers rarely have a name for each bucket.
-        s3={"addressing_style": url.option("addressing_style") or "auto"},
+        s3=style,
         # We send and compare checksums ourselves: not every server knows those that boto3 adds.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -50,6 +51,9 @@ def make_client(url: S3Url, *, timeout_s: float, attempts: int, connections: int
     )
     region = url.option("region") or session.region_name or DEFAULT_REGION
     try:
-        return session.client("s3", endpoint_url=url.option("endpoint_url"), region_name=region, config=config)
+        client: S3Client = session.client(
+            "s3", endpoint_url=url.option("endpoint_url"), region_name=region, config=config
+        )
     except ValueError as error:  # of an endpoint that the environment states
         raise ConfigurationError(f"No client of S3 can be made: {error}") from error
+    return client

@@ -35,8 +35,15 @@ _CONFIGURATION = {
 }
 _RIGHTS = "check the credentials and what they may do (s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject)"
 _UNAVAILABLE = frozenset(
-    "RequestTimeout SlowDown Throttling ThrottlingException RequestLimitExceeded OperationAborted "
-    "ConditionalRequestConflict".split()
+    (
+        "RequestTimeout",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "OperationAborted",
+        "ConditionalRequestConflict",
+    )
 )
 _DAMAGED = frozenset({"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch", "IncompleteBody"})
 _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _INTERNAL = 403, 404, 429, 500

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple, TypeVar
 
-from morphml_ray.backends.artifact_contract import CHUNK_BYTES, MAX_CHUNKS, Progress
+from morphml_ray.backends.artifact_checks import CHUNK_BYTES, MAX_CHUNKS
+from morphml_ray.backends.artifact_contract import Progress
 
 _MIB = 1024 * 1024
 # What the parts of one object may hold in memory together.
@@ -18,12 +19,12 @@ class Part(NamedTuple):
     """A piece of an object.
 
     Attributes:
-        index: from 0.
+        number: from 0.
         offset: where it begins, in bytes.
         size_bytes: how large it is.
     """
 
-    index: int
+    number: int
     offset: int
     size_bytes: int
 
@@ -35,10 +36,11 @@ def split(size_bytes: int, first: int = 0) -> list[Part]:
         size_bytes: of the whole.
         first: where to begin.
     """
-    part_bytes = max(CHUNK_BYTES, -(-size_bytes // MAX_CHUNKS // _MIB) * _MIB + _MIB if size_bytes > CHUNK_BYTES * MAX_CHUNKS else 0)
+    # In whole MiB, so that few sizes occur: each takes some work to combine checksums.
+    part_bytes = max(CHUNK_BYTES, -(-size_bytes // (MAX_CHUNKS * _MIB)) * _MIB)
     return [
-        Part(index, offset, min(part_bytes, size_bytes - offset))
-        for index, offset in enumerate(range(first, size_bytes, part_bytes))
+        Part(number, offset, min(part_bytes, size_bytes - offset))
+        for number, offset in enumerate(range(first, size_bytes, part_bytes))
     ]
 
 

@@ -1,12 +1,15 @@
 """Reading objects: in one request, or in parts side by side."""
 
+import random
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple, TypeVar
 
-from botocore.exceptions import ClientError
+from botocore import exceptions as exc
 
-from morphml_ray.backends.artifact_contract import CHUNK_BYTES, ObjectInfo, Progress
+from morphml_ray.backends.artifact_checks import CHUNK_BYTES
+from morphml_ray.backends.artifact_contract import ObjectInfo, Progress
 from morphml_ray.backends.crc32 import combine, crc32, parse_checksum
 from morphml_ray.backends.s3.bucket import Bucket, describe
 from morphml_ray.backends.s3.driver_errors import code_of
@@ -15,8 +18,14 @@ from morphml_ray.errors import BackendUnavailable, ConflictError, CorruptDataErr
 
 _BLOCK_BYTES = 1024 * 1024
 
+Result = TypeVar("Result")
+
 Sink = Callable[[memoryview, int], None]
 """Takes bytes and where they belong; may be called again with the same ones."""
+
+
+class _BrokenError(Exception):
+    """The connection broke while an object was being read."""
 
 
 class _First(NamedTuple):
@@ -85,12 +94,12 @@ class Receiver:
         with self._bucket.working(f"get {key}") as client:
             try:
                 answer = client.get_object(Bucket=self._bucket.name, Key=self._bucket.full_key(key), **arguments)
-            except ClientError as error:
+            except exc.ClientError as error:
                 if code_of(error) == "InvalidRange":  # behind the end, which an empty object always is
                     return b""
                 raise
-            with answer["Body"] as body:
-                data = body.read()
+            with _streamed(answer) as body:
+                data: bytes = body.read()
         if len(data) == _total_bytes(answer):
             self.compare(key, crc32(data), describe(key, len(data), answer))
         return data
@@ -100,12 +109,12 @@ class Receiver:
             where: Any = {"Bucket": self._bucket.name, "Key": self._bucket.full_key(key)}
             try:
                 answer = client.get_object(**where, Range=f"bytes=0-{CHUNK_BYTES - 1}")
-            except ClientError as error:
+            except exc.ClientError as error:
                 if code_of(error) != "InvalidRange":
                     raise
                 answer = client.get_object(**where)  # empty, unless it was written meanwhile
             info = describe(key, _total_bytes(answer), answer)
-            with answer["Body"] as body:
+            with _streamed(answer) as body:
                 check(info)
                 crc = _drain(body, 0, min(CHUNK_BYTES, info.size_bytes), sink)
             return _First(info, answer["ETag"], crc)
@@ -119,21 +128,32 @@ class Receiver:
                     Range=f"bytes={part.offset}-{part.offset + part.size_bytes - 1}",
                     IfMatch=etag,
                 )
-            except ClientError as error:
+            except exc.ClientError as error:
                 if code_of(error) in ("PreconditionFailed", "InvalidRange"):
                     raise ConflictError(f"{self._bucket.place}: {key} was replaced while it was read") from error
                 raise
-            with answer["Body"] as body:
+            with _streamed(answer) as body:
                 return _drain(body, part.offset, part.size_bytes, sink)
 
-    def _again(self, read: Callable[[], Any]) -> Any:
+    def _again(self, read: Callable[[], Result]) -> Result:
         """Read once more when the connection breaks in the middle, which boto3 leaves to its caller."""
-        for turn in range(self._bucket.attempts - 1):
+        for turn in range(self._bucket.attempts):
             try:
                 return read()
-            except BackendUnavailable:
-                time.sleep(0.1 * 2**turn)
-        return read()
+            except _BrokenError as error:
+                broken = error
+                time.sleep(random.uniform(0, 0.2 * 2**turn))  # noqa: S311 - spreads retries, keeps no secret
+        raise BackendUnavailable(f"{self._bucket.place} broke off: {broken}") from broken
+
+
+@contextmanager
+def _streamed(answer: Any) -> Iterator[Any]:
+    """Read the body of an answer; ends the connection where not all is read."""
+    with closing(answer["Body"]) as body:
+        try:
+            yield body
+        except (exc.HTTPClientError, exc.IncompleteReadError) as error:
+            raise _BrokenError(" ".join(str(error).split())) from error
 
 
 def _drain(body: Any, offset: int, size_bytes: int, sink: Sink) -> int:
@@ -141,7 +161,7 @@ def _drain(body: Any, offset: int, size_bytes: int, sink: Sink) -> int:
     while position < size_bytes:
         block = body.read(min(_BLOCK_BYTES, size_bytes - position))
         if not block:
-            raise BackendUnavailable("the server ended an object early")
+            raise _BrokenError("the server ended an object early")
         sink(memoryview(block), offset + position)
         crc = crc32(block, crc)
         position += len(block)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from morphml_ray.backends.artifact_contract import ObjectInfo, Progress, WriteRequest
+from morphml_ray.backends.artifact_checks import WriteRequest
+from morphml_ray.backends.artifact_contract import ObjectInfo, Progress
 from morphml_ray.backends.crc32 import checksum_text, combine, crc32
 from morphml_ray.backends.s3.bucket import Bucket
 from morphml_ray.backends.s3.driver_errors import code_of
@@ -60,7 +61,7 @@ class Sender:
         upload = self.begin(request, crc)
 
         def send_part(part: Part) -> SentPart:
-            sent = self.send_part(request.key, upload, part.index, read(part), crcs[part.index])
+            sent = self.send_part(request.key, upload, part.number, read(part), crcs[part.number])
             tell(part.size_bytes)
             return sent
 
@@ -92,9 +93,9 @@ class Sender:
     def begin(self, request: WriteRequest, crc: int | None) -> str:
         """Begin an upload; gives the server's id of it."""
         with self._bucket.working(f"put {request.key}") as client:
-            return client.create_multipart_upload(
-                ChecksumAlgorithm="CRC32", **self._bucket.attributes(request, crc)
-            )["UploadId"]
+            return client.create_multipart_upload(ChecksumAlgorithm="CRC32", **self._bucket.attributes(request, crc))[
+                "UploadId"
+            ]
 
     def send_part(self, key: str, upload: str, index: int, data: bytes, crc: int) -> SentPart:
         """Send a part; the server compares its checksum."""

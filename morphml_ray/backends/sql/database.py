@@ -54,7 +54,7 @@ class SqlDatabase:
                 self._open()
 
     def _open(self) -> None:
-        url = self._url.resolve()
+        url = self._url.resolve("database")
         self._dialect = dialect_for(url)
         engine = self._dialect.create_engine(url, pool_size=self._pool_size, echo=self._echo, timeout_s=self._timeout_s)
         self._dialect.acquire(url)
@@ -65,7 +65,7 @@ class SqlDatabase:
             engine.dispose()
             self._dialect.release()
             raise
-        self._statements = SaveStatements(self._dialect)
+        self._statements = SaveStatements(self._dialect, engine.dialect)
         self._engine = engine
 
     def close(self) -> None:
@@ -116,6 +116,7 @@ class SqlDatabase:
     def _batch(self, connection: sa.Connection) -> Batch:
         if self._statements is None:
             raise BackendUnavailable(f"{self._place} is not open")
+        self._dialect.begin_save(connection)
         return Batch(self._dialect, self._statements, connection, _now())
 
     def create_experiment(self, experiment: NewExperiment) -> int:

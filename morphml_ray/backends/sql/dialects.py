@@ -3,18 +3,18 @@
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from morphml_ray.backends.sql.prepared import Columns, Prepared, Row
 from morphml_ray.config import check_directory, check_local_filesystem
 from morphml_ray.errors import ConfigurationError, ConflictError
-
-Rows = Sequence[Mapping[str, Any]]
-Columns = Mapping[str, "sa.types.TypeEngine[Any]"]
 
 CONNECT_TIMEOUT_S = 5
 MIGRATION_LOCK = 0x6D6F7270686D6C  # "morphml", as a PostgreSQL advisory lock
@@ -41,14 +41,20 @@ class Dialect(Protocol):
     def source(self, columns: Columns) -> sa.FromClause:
         """Rows to come, as a table to select from in an INSERT."""
 
-    def run(self, connection: sa.Connection, statement: sa.Executable, rows: Rows, shared: Mapping[str, Any]) -> None:
-        """Execute a statement over a ``source`` for all rows, in their order, with parameters they share."""
+    def texts(self, columns: Sequence[str]) -> tuple[sa.FromClause, Columns]:
+        """Rows of texts to come, as a table to select from and join with; and its parameters."""
 
-    def texts(self, columns: Sequence[str]) -> sa.FromClause:
-        """Rows of texts to come, as a table to select from and join with."""
+    def moment(self, moment: datetime) -> Any:
+        """Write a time as the driver stores it."""
 
-    def bind_texts(self, columns: Sequence[str], rows: Rows) -> dict[str, Any]:
-        """Give the parameters for ``texts(columns)``."""
+    def begin_save(self, connection: sa.Connection) -> None:
+        """Prepare a transaction for the write path."""
+
+    def run(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row], shared: Row = ()) -> None:
+        """Execute a statement over a ``source`` for all rows, in their order."""
+
+    def find(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row]) -> Sequence[Row]:
+        """Execute a query over ``texts`` for all rows."""
 
 
 class PostgresDialect:
@@ -82,7 +88,7 @@ class PostgresDialect:
             with connection, connection.cursor() as cursor:
                 # What a save looks for was written moments ago and lies in memory: the default, for disks that seek,
                 # makes the planner read whole tables instead of an index.
-                cursor.execute("SET random_page_cost = 1.1")
+                cursor.execute("SET random_page_cost = 1.1; SET plan_cache_mode = force_generic_plan")
 
         return engine
 
@@ -107,17 +113,41 @@ class PostgresDialect:
             sa.func.unnest(*arrays).table_valued(*named, with_ordinality="ord", name="rows").render_derived(name="rows")
         )
 
-    def run(self, connection: sa.Connection, statement: sa.Executable, rows: Rows, shared: Mapping[str, Any]) -> None:
-        """Execute once, with the rows turned into columns."""
-        connection.execute(statement, {**self.bind_texts(tuple(rows[0]), rows), **shared})
-
-    def texts(self, columns: Sequence[str]) -> sa.FromClause:
+    def texts(self, columns: Sequence[str]) -> tuple[sa.FromClause, Columns]:
         """Unnest as in ``source``."""
-        return self.source(dict.fromkeys(columns, sa.Text()))
+        texts = dict.fromkeys(columns, sa.Text())
+        return self.source(texts), texts
 
-    def bind_texts(self, columns: Sequence[str], rows: Rows) -> dict[str, Any]:
-        """Turn rows into columns."""
-        return {name: [row[name] for row in rows] for name in columns}
+    def moment(self, moment: datetime) -> Any:
+        """Leave it to the driver."""
+        return moment
+
+    def begin_save(self, connection: sa.Connection) -> None:
+        """Allow plans by index only.
+
+        A plan made while the tables were small would otherwise go on reading them whole when they are large.
+        """
+        off = "; ".join(f"SET LOCAL enable_{way} = off" for way in ("seqscan", "hashjoin", "mergejoin"))
+        connection.exec_driver_sql(off)
+
+    def run(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row], shared: Row = ()) -> None:
+        """Execute once, with the rows turned into columns."""
+        self._execute(connection, statement, rows, shared)
+
+    def find(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row]) -> Sequence[Row]:
+        """Execute once, with the rows turned into columns."""
+        return [tuple(row) for row in self._execute(connection, statement, rows, ())]
+
+    def _execute(
+        self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row], shared: Row
+    ) -> sa.CursorResult[Any]:
+        """Run the server's prepared statement; a connection prepares each at its first use."""
+        make, execute = _server_statements(statement)
+        known: set[str] = connection.info.setdefault("prepared", set())
+        if statement.name not in known:
+            connection.exec_driver_sql(make)
+            known.add(statement.name)
+        return connection.exec_driver_sql(execute, (*map(list, zip(*rows, strict=True)), *shared))
 
 
 class SqliteDialect:
@@ -198,21 +228,43 @@ class SqliteDialect:
         named = [sa.bindparam(name, type_=kind).label(name) for name, kind in columns.items()]
         return sa.select(*named, sa.literal_column("0").label("ord")).subquery("rows")
 
-    def run(self, connection: sa.Connection, statement: sa.Executable, rows: Rows, shared: Mapping[str, Any]) -> None:
-        """Execute once a row, inside the driver."""
-        connection.execute(statement, [{**row, **shared} for row in rows])
-
-    def texts(self, columns: Sequence[str]) -> sa.FromClause:
+    def texts(self, columns: Sequence[str]) -> tuple[sa.FromClause, Columns]:
         """Read the rows from one JSON parameter."""
-        each = sa.func.json_each(sa.bindparam("texts")).table_valued("key", "value")
-        fields = [sa.func.json_extract(each.c.value, f"$[{i}]").label(name) for i, name in enumerate(columns)]
-        return sa.select(*fields, each.c.key.label("ord")).subquery("rows")
+        each = sa.func.json_each(sa.bindparam("texts", type_=sa.Text())).table_valued("key", "value")
+        paths: list[sa.ColumnElement[str]] = [sa.literal_column(f"'$[{i}]'") for i in range(len(columns))]
+        fields = [
+            sa.func.json_extract(each.c.value, path).label(name) for name, path in zip(columns, paths, strict=True)
+        ]
+        return sa.select(*fields, each.c.key.label("ord")).subquery("rows"), {"texts": sa.Text()}
 
-    def bind_texts(self, columns: Sequence[str], rows: Rows) -> dict[str, Any]:
-        """Write the rows as JSON."""
-        return {"texts": json.dumps([[row[name] for name in columns] for row in rows])}
+    def moment(self, moment: datetime) -> Any:
+        """Write it as SQLAlchemy reads it: UTC, without a zone."""
+        return moment.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+    def begin_save(self, connection: sa.Connection) -> None:
+        """Nothing to prepare."""
+
+    def run(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row], shared: Row = ()) -> None:
+        """Execute once a row, inside the driver."""
+        connection.exec_driver_sql(statement.sql, [statement.pick((*row, *shared)) for row in rows])
+
+    def find(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row]) -> Sequence[Row]:
+        """Execute once, with the rows as JSON."""
+        found = connection.exec_driver_sql(statement.sql, statement.pick((json.dumps(rows),)))
+        return [tuple(row) for row in found]
 
 
 def dialect_for(url: str) -> Dialect:
     """Choose by the scheme of a URL that configuration has checked."""
     return SqliteDialect() if url.startswith("sqlite") else PostgresDialect()
+
+
+@cache
+def _server_statements(statement: Prepared) -> tuple[str, str]:
+    """Write PREPARE and EXECUTE; the casts give arrays without a value their type."""
+    text = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
+    types = [f"{kind.compile(dialect=text)}[]" for kind in statement.columns.values()]
+    types += [kind.compile(dialect=text) for kind in statement.shared.values()]
+    marks = {name: f"${index}" for index, name in enumerate([*statement.columns, *statement.shared], 1)}
+    make = f"PREPARE {statement.name} ({', '.join(types)}) AS {statement.sql % marks}"
+    return make, f"EXECUTE {statement.name} ({', '.join(f'%s::{kind}' for kind in types)})"

@@ -4,18 +4,20 @@ The statements are set-based: PostgreSQL runs each once a round, SQLite inside t
 batch is one round.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from morphml_ray.backends.contracts import ExperimentRef, SaveUnit
 from morphml_ray.backends.sql.dialects import Dialect
+from morphml_ray.backends.sql.prepared import Prepared, Row
 from morphml_ray.backends.sql.rounds import Item, split_rounds
 from morphml_ray.backends.sql.schema import evaluations, experiments
-from morphml_ray.backends.sql.statements import ARCHITECTURE_COLUMNS, LOOKUP_COLUMNS, SaveStatements
+from morphml_ray.backends.sql.statements import ARCHITECTURE_COLUMNS, SaveStatements
 from morphml_ray.errors import MorphMLRayError, NotFoundError
 
 
@@ -45,12 +47,13 @@ class Batch:
         self._statements = statements
         self._connection = connection
         self._now = now
-        self._proposals: list[dict[str, Any]] = []
+        self._moment = dialect.moment(now)
+        self._proposals: list[Row] = []
         self._totals: dict[int, _Totals] = {}
 
     def save(self, units: Sequence[SaveUnit]) -> list[list[int] | MorphMLRayError]:
         """Store units; see ``Database.save``."""
-        known = self._find_experiments({unit.experiment for unit in units})
+        known = self._lock_experiments({unit.experiment for unit in units})
         ids = self._save_items(
             [
                 Item(*known[unit.experiment], evaluation)
@@ -73,7 +76,7 @@ class Batch:
             by_write_id.setdefault(item.evaluation.write_id, item)
         if not by_write_id:
             return {}
-        ids = self._find_written(list(by_write_id))
+        ids: dict[str, int] = dict(self._find(self._statements.find_written, [(write_id,) for write_id in by_write_id]))
         new = [item for write_id, item in by_write_id.items() if write_id not in ids]
         if not new:
             return ids
@@ -82,42 +85,36 @@ class Batch:
             self._add_evaluations(part.new)
             self._note_hits(part.hits)
         order = {item.evaluation.write_id: number for number, item in enumerate(new)}
-        self._proposals.sort(key=lambda row: order[row["write_id"]])
+        self._proposals.sort(key=lambda row: order[row[0]])
         self._run(self._statements.insert_proposals, self._proposals)
         self._add_totals()
-        return ids | {row["write_id"]: row["evaluation_id"] for row in self._proposals}
+        return ids | {row[0]: row[3] for row in self._proposals}
 
-    def _find_experiments(self, refs: set[ExperimentRef]) -> dict[ExperimentRef, tuple[int, int]]:
-        found: dict[ExperimentRef, tuple[int, int]] = {}
-        for column, kind in ((experiments.c.id, int), (experiments.c.name, str)):
-            wanted = [ref for ref in refs if isinstance(ref, kind)]
-            if not wanted:
-                continue
-            # Locked, so that two actors on one server take turns in one experiment; ordered, so that none waits
-            # in a circle.
-            query = (
-                sa.select(column, experiments.c.id, experiments.c.fitness_sign)
-                .where(column.in_(wanted), ~experiments.c.is_deleted)
-                .order_by(experiments.c.id)
-                .with_for_update(key_share=True)
-            )
-            found.update({ref: (number, sign) for ref, number, sign in self._connection.execute(query)})
-        return found
+    def _lock_experiments(self, refs: set[ExperimentRef]) -> dict[ExperimentRef, tuple[int, int]]:
+        """Find the ids and the signs of the fitness of those experiments that exist."""
+        numbers: dict[ExperimentRef, int] = {ref: ref for ref in refs if isinstance(ref, int)}
+        names = [ref for ref in refs if isinstance(ref, str)]
+        if names:
+            query = sa.select(experiments.c.name, experiments.c.id).where(experiments.c.name.in_(names))
+            numbers.update(tuple(row) for row in self._connection.execute(query))
+        ids = [(str(number),) for number in sorted(set(numbers.values()))]
+        found = self._find(self._statements.lock_experiments, ids) if ids else ()
+        signs: dict[int, int] = dict(found)
+        return {ref: (number, signs[number]) for ref, number in numbers.items() if number in signs}
 
-    def _run(self, statement: sa.Executable, rows: Sequence[Mapping[str, Any]], **shared: Any) -> None:
+    def _run(self, statement: Prepared, rows: Sequence[Row], *shared: Any) -> None:
         self._dialect.run(self._connection, statement, rows, shared)
 
-    def _find_written(self, write_ids: Sequence[str]) -> dict[str, int]:
-        rows = [{"write_id": write_id} for write_id in write_ids]
-        query = self._statements.find_written
-        found = self._connection.execute(query, self._dialect.bind_texts(["write_id"], rows))
-        return {write_id: evaluation_id for write_id, evaluation_id in found}  # noqa: C416 - typed as pairs
+    def _find(self, statement: Prepared, rows: Sequence[Row]) -> Sequence[Row]:
+        return self._dialect.find(self._connection, statement, rows)
 
     def _add_architectures(self, items: Sequence[Item]) -> None:
         distinct = {item.evaluation.key: item.evaluation for item in items}
         # In the order of their keys, so that two actors on one server cannot wait for each other in a circle.
-        rows = [{name: getattr(distinct[key], name) for name in ARCHITECTURE_COLUMNS} for key in sorted(distinct)]
-        self._run(self._statements.insert_architectures, rows, now=self._now)
+        columns = attrgetter(*ARCHITECTURE_COLUMNS)
+        self._run(
+            self._statements.insert_architectures, [columns(distinct[key]) for key in sorted(distinct)], self._moment
+        )
 
     def _add_evaluations(self, items: Sequence[Item]) -> None:
         leads: set[tuple[Any, ...]] = set()
@@ -127,26 +124,23 @@ class Batch:
             if is_lead:
                 leads.add(item.group)
             rows.append(_evaluation_row(item, is_lead=is_lead))
-        self._run(self._statements.insert_evaluations, rows, now=self._now)
+        self._run(self._statements.insert_evaluations, rows, self._moment)
         self._note_added(items)
 
     def _note_added(self, items: Sequence[Item]) -> None:
-        query = self._statements.find_added
-        rows = [{"write_id": item.evaluation.write_id} for item in items]
-        found = {
-            row.write_id: row for row in self._connection.execute(query, self._dialect.bind_texts(["write_id"], rows))
-        }
+        rows = self._find(self._statements.find_added, [(item.evaluation.write_id,) for item in items])
+        found = {write_id: rest for write_id, *rest in rows}
         answered, shared = [], {}
         for item in items:
-            row = found.get(item.evaluation.write_id)
-            if row is None:
+            if item.evaluation.write_id not in found:
                 answered.append(item)
                 continue
+            number, architecture_id, rank_loss = found[item.evaluation.write_id]
             outcome = "forced" if item.evaluation.on_duplicate == "replicate" else "miss"
-            self._note(item, row.id, row.architecture_id, outcome)
+            self._note(item, number, architecture_id, outcome)
             self._count(item)
-            if row.rank_loss is None and item.evaluation.status == "succeeded":
-                shared[item.group] = (item, row.architecture_id)
+            if rank_loss is None and item.evaluation.status == "succeeded":
+                shared[item.group] = (item, architecture_id)
         self._note_hits(answered)
         self._rank(shared.values())
 
@@ -154,12 +148,10 @@ class Batch:
         if not items:
             return
         rows = [
-            {"experiment_id": str(item.experiment_id)}
-            | {name: getattr(item.evaluation, name) for name in LOOKUP_COLUMNS if name != "experiment_id"}
-            for item in items
+            (new.write_id, str(number), new.key, new.protocol_hash, new.fidelity_key, new.seed_key)
+            for number, _, new in items
         ]
-        query = self._statements.find_answers
-        found = self._connection.execute(query, self._dialect.bind_texts(LOOKUP_COLUMNS, rows))
+        found = self._find(self._statements.find_answers, rows)
         stored = {write_id: _Stored(*rest) for write_id, *rest in found}
         fitness = {old.id: old.fitness for old in stored.values()}
         for item in items:
@@ -207,17 +199,9 @@ class Batch:
             )
 
     def _note(self, item: Item, evaluation_id: int, architecture_id: int, outcome: str) -> None:
-        self._proposals.append(
-            {
-                "write_id": item.evaluation.write_id,
-                "experiment_id": item.experiment_id,
-                "architecture_id": architecture_id,
-                "evaluation_id": evaluation_id,
-                "outcome": outcome,
-                "generation": item.evaluation.generation,
-                "parents": item.evaluation.parents,
-            }
-        )
+        new = item.evaluation
+        row = (new.write_id, item.experiment_id, architecture_id, evaluation_id, outcome, new.generation, new.parents)
+        self._proposals.append(row)
         self._totals_of(item).proposals += 1
 
     def _totals_of(self, item: Item) -> _Totals:
@@ -232,40 +216,13 @@ class Batch:
             totals.fitness_sum += item.evaluation.fitness
 
     def _add_totals(self) -> None:
-        for experiment_id in sorted(self._totals):
-            totals = self._totals[experiment_id]
-            table = experiments.c
-            self._connection.execute(
-                sa.update(experiments)
-                .where(table.id == experiment_id)
-                .values(
-                    num_succeeded=table.num_succeeded + totals.succeeded,
-                    num_failed=table.num_failed + totals.failed,
-                    num_proposals=table.num_proposals + totals.proposals,
-                    fitness_sum=table.fitness_sum + totals.fitness_sum,
-                    updated_at=self._now,
-                )
-            )
+        rows = [(number, *astuple(self._totals[number])) for number in sorted(self._totals)]
+        self._run(self._statements.add_totals, rows, self._moment)
 
 
-def _evaluation_row(item: Item, *, is_lead: bool) -> dict[str, Any]:
-    new = item.evaluation
-    return {
-        "write_id": new.write_id,
-        "experiment_id": item.experiment_id,
-        "fitness_sign": item.fitness_sign,
-        "key": new.key,
-        "protocol_hash": new.protocol_hash,
-        "fidelity_key": new.fidelity_key,
-        "seed_key": new.seed_key,
-        "on_duplicate": new.on_duplicate,
-        "status": new.status,
-        "fitness": new.fitness,
-        "metrics": new.metrics,
-        "generation": new.generation,
-        "worker_id": new.worker_id,
-        "duration_s": new.duration_s,
-        "error_class": new.error_class,
-        "error_text": new.error_text,
-        "is_lead": is_lead,
-    }
+def _evaluation_row(item: Item, *, is_lead: bool) -> Row:
+    """Order the values as ``EVALUATION_COLUMNS``."""
+    number, sign, new = item
+    key = (new.key, new.protocol_hash, new.fidelity_key, new.seed_key)
+    what = (new.on_duplicate, new.status, new.fitness, new.metrics, new.generation, new.worker_id, new.duration_s)
+    return (new.write_id, number, sign, *key, *what, new.error_class, new.error_text, is_lead)

@@ -5,8 +5,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from morphml_ray.backends.sql.dialects import Columns, Dialect
-from morphml_ray.backends.sql.schema import ACTIVE, WriteId, architectures, evaluations, proposals
+from morphml_ray.backends.sql.dialects import Dialect
+from morphml_ray.backends.sql.prepared import Columns, Prepared
+from morphml_ray.backends.sql.schema import ACTIVE, WriteId, architectures, evaluations, experiments, proposals
 
 _KEY = ("protocol_hash", "fidelity_key", "seed_key")
 
@@ -48,41 +49,68 @@ PROPOSAL_COLUMNS: Columns = {
     "parents": sa.Text(),
 }
 
+TOTAL_COLUMNS: Columns = {
+    "experiment_id": sa.BigInteger(),
+    "succeeded": sa.BigInteger(),
+    "failed": sa.BigInteger(),
+    "proposals": sa.BigInteger(),
+    "fitness_sum": sa.Double(),
+}
+
 LOOKUP_COLUMNS = ("write_id", "experiment_id", "key", *_KEY)
+
+_MOMENT: Columns = {"now": sa.DateTime(timezone=True)}
+_ZERO, _ONE = sa.literal_column("0", sa.Integer), sa.literal_column("1", sa.Integer)
 
 
 class SaveStatements:
     """Each statement runs over rows to come: ``Dialect.source`` or ``Dialect.texts``.
 
     Attributes:
+        lock_experiments: id -> id, sign of the fitness; of those that exist.
         insert_architectures: over ``ARCHITECTURE_COLUMNS``, with ``now``; what is there stays.
         insert_evaluations: over ``EVALUATION_COLUMNS``, with ``now``; leaves out what has its answer.
         insert_proposals: over ``PROPOSAL_COLUMNS``.
+        add_totals: over ``TOTAL_COLUMNS``, with ``now``.
         find_written: write id -> evaluation, of writes that happened already.
         find_added: write id -> evaluation, of rows just inserted.
         find_answers: over ``LOOKUP_COLUMNS``; of several answers to a key the one that counts comes last.
     """
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, driver: sa.Dialect) -> None:
         self._dialect = dialect
-        self.insert_architectures = self._build_insert_architectures()
-        self.insert_evaluations = self._build_insert_evaluations()
-        self.insert_proposals = self._build_insert_proposals()
-        self.find_written = self._build_find_written()
-        self.find_added = self._build_find_added()
-        self.find_answers = self._build_find_answers()
+        self._driver = driver
+        self.lock_experiments = self._lock_experiments()
+        self.insert_architectures = self._insert_architectures()
+        self.insert_evaluations = self._insert_evaluations()
+        self.insert_proposals = self._insert_proposals()
+        self.add_totals = self._add_totals()
+        self.find_written = self._find_written()
+        self.find_added = self._find_added()
+        self.find_answers = self._find_answers()
 
-    def _build_insert_architectures(self) -> sa.Executable:
+    def _lock_experiments(self) -> Prepared:
+        rows, columns = self._dialect.texts(["id"])
+        found = experiments.c
+        # Locked, so that two actors on one server take turns in one experiment; ordered, so that none waits in a
+        # circle.
+        query = (
+            sa.select(found.id, found.fitness_sign)
+            .join_from(rows, experiments, found.id == sa.cast(rows.c.id, sa.BigInteger))
+            .where(sa.not_(found.is_deleted))
+            .order_by(found.id)
+            .with_for_update(key_share=True, of=experiments)
+        )
+        return Prepared("lock_experiments", query, self._driver, columns)
+
+    def _insert_architectures(self) -> Prepared:
         rows = self._dialect.source(ARCHITECTURE_COLUMNS)
-        columns = [*ARCHITECTURE_COLUMNS, "created_at"]
-        new = sa.select(
-            *[rows.c[name] for name in ARCHITECTURE_COLUMNS], sa.bindparam("now", type_=_type("created_at"))
-        ).where(sa.true())
-        insert = self._dialect.insert(architectures).from_select(columns, new)
-        executable: sa.Executable = insert.on_conflict_do_nothing()
-        return executable
+        values = {name: rows.c[name] for name in ARCHITECTURE_COLUMNS} | {"created_at": _now()}
+        new = sa.select(*values.values()).where(sa.true())
+        insert = self._dialect.insert(architectures).from_select(list(values), new).on_conflict_do_nothing()
+        return Prepared("insert_architectures", insert, self._driver, ARCHITECTURE_COLUMNS, _MOMENT)
 
-    def _build_insert_evaluations(self) -> sa.Executable:
+    def _insert_evaluations(self) -> Prepared:
         rows = self._dialect.source(EVALUATION_COLUMNS)
         values = _evaluation_values(rows)
         # What has an answer is no new evaluation; a failure is remembered once, and not at all beside a success.
@@ -105,40 +133,57 @@ class SaveStatements:
             .where(is_new)
             .order_by(rows.c.ord)
         )
-        insert = self._dialect.insert(evaluations).from_select(list(values), new)
-        executable: sa.Executable = insert.on_conflict_do_nothing()
-        return executable
+        insert = self._dialect.insert(evaluations).from_select(list(values), new).on_conflict_do_nothing()
+        return Prepared("insert_evaluations", insert, self._driver, EVALUATION_COLUMNS, _MOMENT)
 
-    def _build_insert_proposals(self) -> sa.Executable:
+    def _insert_proposals(self) -> Prepared:
         rows = self._dialect.source(PROPOSAL_COLUMNS)
         values: dict[str, Any] = {name: rows.c[name] for name in PROPOSAL_COLUMNS}
         values["write_id"] = sa.cast(rows.c.write_id, WriteId)
         values["parents"] = sa.cast(rows.c.parents, proposals.c.parents.type)
         new = sa.select(*values.values()).order_by(rows.c.ord)
-        return sa.insert(proposals).from_select(list(values), new)
+        insert = sa.insert(proposals).from_select(list(values), new)
+        return Prepared("insert_proposals", insert, self._driver, PROPOSAL_COLUMNS)
 
-    def _build_find_written(self) -> sa.Executable:
-        rows = self._dialect.texts(["write_id"])
+    def _add_totals(self) -> Prepared:
+        rows = self._dialect.source(TOTAL_COLUMNS)
+        table = experiments.c
+        update = (
+            sa.update(experiments)
+            .where(table.id == rows.c.experiment_id)
+            .values(
+                num_succeeded=table.num_succeeded + rows.c.succeeded,
+                num_failed=table.num_failed + rows.c.failed,
+                num_proposals=table.num_proposals + rows.c.proposals,
+                fitness_sum=table.fitness_sum + rows.c.fitness_sum,
+                updated_at=_now(),
+            )
+        )
+        return Prepared("add_totals", update, self._driver, TOTAL_COLUMNS, _MOMENT)
+
+    def _find_written(self) -> Prepared:
+        rows, columns = self._dialect.texts(["write_id"])
         on = proposals.c.write_id == sa.cast(rows.c.write_id, WriteId)
-        return sa.select(proposals.c.write_id, proposals.c.evaluation_id).join_from(rows, proposals, on)
+        query = sa.select(rows.c.write_id, proposals.c.evaluation_id).join_from(rows, proposals, on)
+        return Prepared("find_written", query, self._driver, columns)
 
-    def _build_find_added(self) -> sa.Executable:
-        rows = self._dialect.texts(["write_id"])
+    def _find_added(self) -> Prepared:
+        rows, columns = self._dialect.texts(["write_id"])
         found = evaluations.c
         on = found.write_id == sa.cast(rows.c.write_id, WriteId)
-        return sa.select(found.write_id, found.id, found.architecture_id, found.rank_loss).join_from(
-            rows, evaluations, on
-        )
+        query = sa.select(rows.c.write_id, found.id, found.architecture_id, found.rank_loss)
+        return Prepared("find_added", query.join_from(rows, evaluations, on), self._driver, columns)
 
-    def _build_find_answers(self) -> sa.Executable:
-        rows = self._dialect.texts(LOOKUP_COLUMNS)
+    def _find_answers(self) -> Prepared:
+        rows, columns = self._dialect.texts(LOOKUP_COLUMNS)
         found = evaluations.c
-        return (
+        query = (
             sa.select(rows.c.write_id, found.id, found.architecture_id, found.fitness)
             .join_from(rows, architectures, architectures.c.key == rows.c.key)
             .join(evaluations, sa.and_(*_same_key(evaluations, rows, architectures.c.id)))
             .order_by(found.status == sa.literal_column("'succeeded'"), found.id.desc())
         )
+        return Prepared("find_answers", query, self._driver, columns)
 
 
 def _evaluation_values(rows: sa.FromClause) -> dict[str, Any]:
@@ -146,13 +191,13 @@ def _evaluation_values(rows: sa.FromClause) -> dict[str, Any]:
     earlier, twin = evaluations.alias("earlier"), evaluations.alias("twin")
     is_replicate = rows.c.on_duplicate == sa.literal_column("'replicate'")
     next_replicate = (
-        sa.select(sa.func.coalesce(sa.func.max(earlier.c.replicate) + 1, 0))
+        sa.select(sa.func.coalesce(sa.func.max(earlier.c.replicate) + _ONE, _ZERO))
         .where(*_same_key(earlier, rows, architectures.c.id))
         .scalar_subquery()
     )
     same_key = [rows.c[name] for name in ("experiment_id", "key", *_KEY)]
     # Replicates that come together do not see each other: they count from the next number on.
-    turn = sa.func.row_number().over(partition_by=same_key, order_by=rows.c.ord) - 1
+    turn = sa.func.row_number().over(partition_by=same_key, order_by=rows.c.ord) - _ONE
     has_twin = sa.exists().where(
         *_same_group(twin, rows, architectures.c.id), twin.c.status == sa.literal_column("'succeeded'")
     )
@@ -162,13 +207,13 @@ def _evaluation_values(rows: sa.FromClause) -> dict[str, Any]:
         "experiment_id": rows.c.experiment_id,
         "architecture_id": architectures.c.id,
         **{name: rows.c[name] for name in _KEY},
-        "replicate": sa.case((is_replicate, next_replicate + turn), else_=0),
+        "replicate": sa.case((is_replicate, next_replicate + turn), else_=_ZERO),
         "status": rows.c.status,
         "fitness": rows.c.fitness,
         "rank_loss": sa.case((is_first, rows.c.fitness * rows.c.fitness_sign), else_=sa.null()),
         "metrics": sa.cast(rows.c.metrics, evaluations.c.metrics.type),
         **{name: rows.c[name] for name in ("generation", "worker_id", "duration_s", "error_class", "error_text")},
-        "finished_at": sa.bindparam("now", type_=_type("created_at")),
+        "finished_at": _now(),
     }
 
 
@@ -176,7 +221,7 @@ def _same_group(
     table: sa.FromClause, rows: sa.FromClause, architecture_id: sa.ColumnElement[int]
 ) -> list[sa.ColumnElement[bool]]:
     # The addition keeps planners with stale statistics from walking a whole experiment through another index.
-    experiment_id = table.c.experiment_id + sa.literal_column("0")
+    experiment_id = table.c.experiment_id + _ZERO
     return [
         table.c.architecture_id == architecture_id,
         experiment_id == sa.cast(rows.c.experiment_id, sa.BigInteger),
@@ -195,5 +240,7 @@ def _literals(words: Iterable[str]) -> list[sa.ColumnElement[str]]:
     return [sa.literal_column(f"'{word}'") for word in words]
 
 
-def _type(name: str) -> Any:
-    return architectures.c[name].type
+def _now() -> sa.ColumnElement[Any]:
+    """The moment of the batch, as the driver writes it (``Dialect.moment``)."""
+    kind = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
+    return sa.cast(sa.bindparam("now", type_=kind), kind)

@@ -1,0 +1,79 @@
+"""Uploads in chunks to a bucket: one multipart upload each."""
+
+import threading
+
+from typing_extensions import Buffer
+
+from morphml_ray.backends.artifact_checks import WriteRequest, view_bytes
+from morphml_ray.backends.artifact_contract import ObjectInfo, UploadId
+from morphml_ray.backends.crc32 import crc32
+from morphml_ray.backends.s3.sending import Sender, SentPart
+from morphml_ray.backends.uploads import Chunks, Uploads
+from morphml_ray.errors import AlreadyExistsError, CorruptDataError
+
+
+class _Upload:
+    """One upload; small ones arrive in one chunk, S3 wants a part all the same."""
+
+    def __init__(self, server_id: str, request: WriteRequest, chunks: Chunks) -> None:
+        self.server_id = server_id
+        self.request = request
+        self.chunks = chunks
+        self.sent: dict[int, SentPart] = {}
+        self.lock = threading.Lock()
+
+
+class ChunkedUploads:
+    """The open uploads of one backend; see ``ArtifactBackend.begin_upload``.
+
+    Args:
+        sender: writes the parts.
+    """
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self._uploads: Uploads[_Upload] = Uploads()
+
+    def begin(self, request: WriteRequest, chunks: Chunks) -> UploadId:
+        """Open an upload."""
+        self._sender.abort_orphans()
+        return self._uploads.add(_Upload(self._sender.begin(request, chunks.stated_crc), request, chunks))
+
+    def add(self, upload: UploadId, index: int, data: Buffer) -> None:
+        """Send a chunk."""
+        found = self._uploads.get(upload)
+        found.chunks.check_index(index)
+        # boto3 takes bytes; a copy of one chunk is cheaper than what it makes of a file-like object.
+        chunk = bytes(view_bytes(data))
+        sent = self._sender.send_part(found.request.key, found.server_id, index, chunk, crc32(chunk))
+        with found.lock:
+            found.sent[index] = sent
+            found.chunks.add(index, sent.crc, sent.size_bytes)
+
+    def finish(self, upload: UploadId) -> ObjectInfo:
+        """Make the object appear."""
+        return self._uploads.finish(upload, lambda found: self._complete(upload, found))
+
+    def _complete(self, upload: UploadId, found: _Upload) -> ObjectInfo:
+        try:
+            found.chunks.check_whole()
+            if not found.sent:
+                self.add(upload, 0, b"")
+            parts = [found.sent[index] for index in sorted(found.sent)]
+            return self._sender.complete(found.request, found.server_id, parts, found.chunks.stated_crc)
+        except (CorruptDataError, AlreadyExistsError):
+            self.abort(upload)
+            raise
+
+    def abort(self, upload: UploadId) -> None:
+        """Forget an upload."""
+        found = self._uploads.pop(upload)
+        if found is not None:
+            self._sender.abort(found.request.key, found.server_id)
+
+    def abort_unused(self, unused_s: float) -> int:
+        """Forget the uploads that nobody goes on with; gives how many there were."""
+        unused = self._uploads.pop_unused(unused_s)
+        for found in unused:
+            self._sender.abort(found.request.key, found.server_id)
+        return len(unused)
