@@ -2,6 +2,8 @@
 
 from importlib.metadata import version
 
+from morphml_ray.client.artifacts import ArtifactStore
+from morphml_ray.client.cache import DistributedCache
 from morphml_ray.client.database import DatabaseManager
 from morphml_ray.client.experiment import Experiment
 from morphml_ray.client.recorder import Recorder
@@ -31,12 +33,14 @@ __version__ = version("morphml-ray")
 __all__ = [
     "AlreadyExistsError",
     "ArchitectureRecord",
+    "ArtifactStore",
     "BackendUnavailable",
     "ConfigurationError",
     "ConflictError",
     "CorruptDataError",
     "DatabaseManager",
     "DeadlineExceeded",
+    "DistributedCache",
     "Experiment",
     "ExperimentRecord",
     "LeaseLostError",

@@ -16,7 +16,9 @@ import psycopg2
 import pytest
 import redis
 
-from morphml_ray.devstack import DevStack, PostgresServer, ValkeyServer
+from morphml_ray.backends.s3 import S3ArtifactBackend
+from morphml_ray.config import BackendUrl
+from morphml_ray.devstack import DevStack, PostgresServer, SeaweedServer, ValkeyServer
 
 
 @contextlib.contextmanager
@@ -81,6 +83,42 @@ def cache_url(valkey_server: ValkeyServer) -> Iterator[str]:
         foreign = [key for key in client.scan_iter() if not key.startswith(b"morph")]
         client.flushdb()
     assert not foreign, f"the test left keys behind that belong to nobody: {foreign}"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[SeaweedServer]:
+    """The server that all tests share: leave it running."""
+    with reachable_directory() as directory:
+        server = SeaweedServer(directory)
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_bucket(s3_server: SeaweedServer) -> Iterator[S3ArtifactBackend]:
+    """The bucket that all tests share, each below a prefix of its own."""
+    with opened_store(s3_server.bucket_url("morphml", with_credentials=True)) as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def artifacts_url(s3_server: SeaweedServer, s3_bucket: S3ArtifactBackend) -> Iterator[str]:
+    """The URL, with credentials, of a prefix of the test's own, empty; no unfinished upload may be left there."""
+    prefix = f"test-{secrets.token_hex(6)}"
+    yield s3_server.bucket_url("morphml", prefix, with_credentials=True)
+    left = s3_bucket.purge_uploads(0)
+    s3_bucket.delete_prefix(prefix)
+    assert not left, "the test left unfinished uploads behind"
+
+
+@contextlib.contextmanager
+def opened_store(url: str) -> Iterator[S3ArtifactBackend]:
+    """Open a bucket or a prefix."""
+    store = S3ArtifactBackend(BackendUrl(url), attempts=2)
+    with contextlib.closing(store):
+        store.open()
+        yield store
 
 
 def ask(url: str, statement: str) -> list[tuple[object, ...]]:

@@ -24,7 +24,9 @@ VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 PUBLIC_NAMES = {
     "__version__",
     "ArchitectureRecord",
+    "ArtifactStore",
     "DatabaseManager",
+    "DistributedCache",
     "Experiment",
     "ExperimentRecord",
     "Recorder",

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import ray
 from ray.actor import ActorHandle
+from ray.util import list_named_actors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from morphml_ray.actors.description import PROTOCOL_VERSION, ActorDescription
@@ -38,6 +39,17 @@ def find_actor(name: str, namespace: str) -> "ActorHandle[Any] | None":
         return ray.get_actor(name, namespace=namespace)
     except ValueError:
         return None
+
+
+def find_actors(prefix: str, namespace: str) -> "dict[str, ActorHandle[Any]]":
+    """Look up all running actors whose names begin so; gives them by what follows the prefix."""
+    names = [
+        actor["name"].removeprefix(prefix)
+        for actor in list_named_actors(all_namespaces=True)
+        if actor["namespace"] == namespace and actor["name"].startswith(prefix)
+    ]
+    found = {rest: find_actor(prefix + rest, namespace) for rest in names}
+    return {rest: handle for rest, handle in found.items() if handle is not None}
 
 
 def start_actor(

@@ -19,8 +19,9 @@ MAX_PRESIGN_S = 7 * 24 * 3600  # of S3
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
 _WRITE_ID = re.compile("[A-Za-z0-9-]{1,64}")
-# Control characters, NUL among them, halves of surrogate pairs, and what is no character: unsafe in XML or a path.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# Control characters, NUL among them, halves of surrogate pairs, what is no character, and the backslash, which some
+# servers take for a slash: unsafe in XML, a path or a key.
+_UNSAFE = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufffe\\uffff\\\\]")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class ObjectPage(NamedTuple):
 
     Attributes:
         objects: ascending by the bytes of their keys, as far as the server lists them so.
-        next_token: gives the next page; None where this is the last one.
+        next_token: gives the next page, which may be empty; None where this is the last one.
     """
 
     objects: list[ObjectInfo]

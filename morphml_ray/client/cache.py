@@ -1,15 +1,17 @@
 """The cache's facade."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+import ray
 from ray.actor import ActorHandle
 
 from morphml_ray.actors.cache import CacheActor, CacheSettings
 from morphml_ray.actors.cached_values import encode_value
 from morphml_ray.actors.deploy import node_of, require_ray, start_actor
-from morphml_ray.client.channel import Call, Channel, open_channel
+from morphml_ray.client.channel import Call, Channel, Steps, open_channel
 from morphml_ray.client.database import DEFAULT_NAMESPACE
 from morphml_ray.client.encoding import count
 from morphml_ray.client.remote_method import remote_method
@@ -21,6 +23,23 @@ from morphml_ray.model.values import to_number, to_plain
 DEFAULT_PREFIX = "morphml"
 DAY_S = 86_400
 HOUR_S = 3_600
+
+
+@dataclass(frozen=True)
+class _Read(Steps[Any]):
+    """A look-up with a default, which need not travel where the caller waits."""
+
+    key: str
+    default: Any
+
+    def run(self, channel: Channel) -> Any:
+        """See ``Steps.run``."""
+        found: dict[str, Any] = channel.wait(Call("get_multiple", ([self.key],)))
+        return found.get(self.key, self.default)
+
+    def start(self, channel: Channel) -> "ray.ObjectRef[Any]":
+        """See ``Steps.start``."""
+        return channel.submit(Call("get", (self.key, None if self.default is None else encode_value(self.default))))
 
 
 class DistributedCache:
@@ -84,14 +103,18 @@ class DistributedCache:
         return self._set({key: value}, ttl)
 
     @remote_method
-    def get(self, key: str, default: Any = None) -> Call[Any]:
+    def get(self, key: str, default: Any = None) -> "_Read":
         """Give the value, or ``default`` where there is none; a stored None is a value.
+
+        Args:
+            key: what to look for.
+            default: comes back as the same object, but from ``.remote`` as a copy of it.
 
         Raises:
             UntrustedDataError: a pickle that was not signed with this cluster's key; it was not read.
             CorruptDataError: the bytes are no value.
         """
-        return Call("get", (_key(key), None if default is None else encode_value(default)))
+        return _Read(_key(key), default)
 
     @remote_method
     def delete(self, key: str) -> Call[int]:
@@ -219,9 +242,14 @@ def cache_settings(config: StorageConfig, prefix: str) -> CacheSettings:
     )
 
 
+def cache_actor_name(name: str) -> str:
+    """Name the cache actor of a storage."""
+    return f"cache:{name}"
+
+
 def start_cache_actor(settings: CacheSettings, name: str, namespace: str) -> "ActorHandle[Any]":
     """Get or create the cache actor of a storage."""
-    return start_actor(CacheActor, settings, f"cache:{name}", namespace, node_of(settings.url))
+    return start_actor(CacheActor, settings, cache_actor_name(name), namespace, node_of(settings.url))
 
 
 def _call(operation: str, *arguments: Any) -> Call[Any]:

@@ -2,6 +2,7 @@
 
 import random
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -48,7 +49,19 @@ class Answer(Generic[R]):
     value: R
 
 
-Prepared: TypeAlias = Call[R] | Answer[R]
+class Steps(ABC, Generic[R]):
+    """What takes more than one call; the caller's own part of it runs in the caller."""
+
+    @abstractmethod
+    def run(self, channel: "Channel") -> R:
+        """Do it all, and give the result."""
+
+    @abstractmethod
+    def start(self, channel: "Channel") -> "ray.ObjectRef[R]":
+        """Begin it, and give a reference to the result."""
+
+
+Prepared: TypeAlias = Call[R] | Answer[R] | Steps[R]
 """What a facade's method makes of its arguments."""
 
 
@@ -73,6 +86,8 @@ class Channel:
         """Send a call; the actor itself waits for a place in its queue."""
         if isinstance(call, Answer):
             return ray.put(call.value)
+        if isinstance(call, Steps):
+            return call.start(self)
         if call.can_overload:
             return self._send(call, patience_s=self.deadline_s)
         return self._send(call)
@@ -82,12 +97,15 @@ class Channel:
 
         Raises:
             MorphMLRayError: what the actor raised, itself.
+            OSError: the actor could not read or write a file of the caller.
             Overloaded: the actor stayed overloaded for the deadline.
             DeadlineExceeded: no answer came in time.
             BackendUnavailable: the actor is gone.
         """
         if isinstance(call, Answer):
             return call.value
+        if isinstance(call, Steps):
+            return call.run(self)
         give_up_at = time.monotonic() + self.deadline_s
         wait_s = FIRST_WAIT_S
         while True:
@@ -106,14 +124,14 @@ class Channel:
             return ray.get(ref, timeout=timeout_s)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
-            if isinstance(cause, MorphMLRayError):
+            if isinstance(cause, (MorphMLRayError, OSError)):
                 raise cause from None
             raise
         except ray.exceptions.GetTimeoutError as error:
             raise DeadlineExceeded(
                 f"no answer from the actor of {self.place} within {timeout_s:.0f} s; the call may still take effect"
             ) from error
-        except ray.exceptions.ActorDiedError as error:
+        except (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnschedulableError) as error:
             raise BackendUnavailable(
                 f"the actor of {self.place} is gone (shut down, or its node died): call morphml_ray.connect() again"
             ) from error

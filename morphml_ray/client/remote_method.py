@@ -18,8 +18,9 @@ R = TypeVar("R")
 class Facade(Protocol):
     """What has remote methods: anything with a channel to its actor."""
 
-    channel: Channel
-    """The way to the actor."""
+    @property
+    def channel(self) -> Channel:
+        """The way to the actor."""
 
 
 class BoundRemoteMethod(Generic[P, R]):

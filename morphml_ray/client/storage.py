@@ -1,14 +1,28 @@
 """``connect()``, and what it gives."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+import ray
+from ray.actor import ActorHandle
+
+from morphml_ray.actors.cache import CacheSettings
 from morphml_ray.actors.deploy import (
     HEALTH,
     count_restarts,
     find_actor,
     require_ray,
     stop_actor,
+)
+from morphml_ray.client.artifact_actors import ArtifactActors, connect_artifacts, find_artifacts
+from morphml_ray.client.artifacts import ArtifactStore, artifact_settings
+from morphml_ray.client.cache import (
+    DEFAULT_PREFIX,
+    DistributedCache,
+    cache_actor_name,
+    cache_settings,
+    start_cache_actor,
 )
 from morphml_ray.client.channel import Call, Channel, open_channel
 from morphml_ray.client.database import (
@@ -22,7 +36,7 @@ from morphml_ray.client.database import (
 from morphml_ray.client.encoding import encode_experiment
 from morphml_ray.client.experiment import Experiment
 from morphml_ray.config import StorageConfig
-from morphml_ray.errors import ConfigurationError, NotFoundError
+from morphml_ray.errors import BackendUnavailable, ConfigurationError, NotFoundError
 from morphml_ray.identity import Identity
 
 STATUS_TIMEOUT_S = 10.0
@@ -35,14 +49,18 @@ class Storage:
 
     Attributes:
         database: experiments and evaluations.
+        cache: values that can be computed again.
+        artifacts: large objects.
     """
 
-    def __init__(self, database: Channel) -> None:
+    def __init__(self, database: Channel, cache: Channel, artifacts: ArtifactActors) -> None:
         self._channel = database
         self.database = DatabaseManager.over(database)
+        self.cache = DistributedCache.over(cache)
+        self.artifacts = ArtifactStore.over(artifacts)
 
     def __repr__(self) -> str:
-        return f"Storage(database={self._channel.place!r})"
+        return f"Storage(database={self.database!r}, cache={self.cache!r}, artifacts={self.artifacts!r})"
 
     def experiment(
         self,
@@ -76,32 +94,50 @@ class Storage:
         """Tell how the actors do; answers while they are busy.
 
         Returns:
-            "database": place, pid, started_at, restarts, reads, pool (size, open, in_use), queue_rows, queue_bytes,
-            queue_calls, commits, rows_committed, mean_batch_rows, last_batch_rows, largest_batch_rows, last_commit_at
-            (seconds since the epoch), refused_calls, unexpected_errors, outage (None, or what is wrong).
+            Of each: place, pid, started_at (seconds since the epoch), restarts, and
+
+            - "database": reads, pool (size, open, in_use), queue_rows, queue_bytes, queue_calls, commits,
+              rows_committed, mean_batch_rows, last_batch_rows, largest_batch_rows, last_commit_at, refused_calls,
+              unexpected_errors, outage (None, or what is wrong);
+            - "cache": prefix, is_open; ``cache.get_statistics()`` counts;
+            - "artifacts", under the beginning of each node's id: is_open, outage, transfers, waiting, held_bytes,
+              ended, refused.
 
         Raises:
             BackendUnavailable: an actor is gone.
             DeadlineExceeded: an actor did not answer within 10 seconds.
         """
-        handle = self._channel.handle
-        asked = handle.health.options(concurrency_group=HEALTH).remote()
-        health: dict[str, Any] = Channel(handle, self._channel.place, STATUS_TIMEOUT_S).result(asked)
-        return {"database": health | {"restarts": count_restarts(handle)}}
+        nodes = self.artifacts.actors.running()
+        handles = {"database": self._channel.handle, "cache": self.cache.channel.handle, **nodes}
+        asked = {name: _ask_health(handle) for name, handle in handles.items()}
+        artifacts = {}
+        for node, handle in nodes.items():
+            with contextlib.suppress(BackendUnavailable):  # gone with its node
+                artifacts[node] = _health(handle, f"the artifacts on node {node}", asked[node])
+        return {
+            "database": _health(self._channel.handle, self._channel.place, asked["database"]),
+            "cache": _health(self.cache.channel.handle, self.cache.channel.place, asked["cache"]),
+            "artifacts": artifacts,
+        }
 
     def flush(self) -> None:
-        """Return when everything that the actors took is committed."""
+        """Return when everything that the actors took is committed or uploaded."""
         self._channel.wait(Call("flush"))
+        self.artifacts.actors.flush()
 
     def shutdown(self) -> None:
         """End the actors, for everybody: they finish what they took, and let all connections go."""
-        stop_actor(self._channel.handle, self._channel.deadline_s)
+        artifacts = self.artifacts.actors.running().values()
+        for handle in (*artifacts, self.cache.channel.handle, self._channel.handle):
+            stop_actor(handle, self._channel.deadline_s)
 
 
 def connect(
     config: StorageConfig | None = None,
     *,
     database: str | None = None,
+    cache: str | None = None,
+    artifacts: str | None = None,
     root: str | None = None,
     namespace: str = DEFAULT_NAMESPACE,
     name: str = DEFAULT_NAME,
@@ -109,45 +145,77 @@ def connect(
     """Find the storage of this cluster, or start it.
 
     Works in the driver, in tasks and actors, and in further drivers: all get the same actors. Settings come from the
-    arguments, then ``MORPHML_*`` variables, then ``morphml.toml``, then defaults: a SQLite file below
-    ``./morphml_storage``. Where nothing names a database, the one that runs is taken.
+    arguments, then ``MORPHML_*`` variables, then ``morphml.toml``, then defaults: below ``./morphml_storage`` a SQLite
+    file and a directory of artifacts, and a cache in memory. Of what nothing names, that which runs is taken.
 
     Args:
         config: settings, instead of the arguments.
         database: URL of the database.
+        cache: URL of the cache.
+        artifacts: URL of the artifacts.
         root: directory of the embedded default.
         namespace: Ray namespace of the actors.
         name: of this storage; one cluster can have several.
 
     Raises:
-        ConfigurationError: Ray is not initialized, a setting is wrong, or the database refuses the connection.
-        ConflictError: the storage of this name serves another database, or has another version.
-        BackendUnavailable: the database did not answer within the deadline.
+        ConfigurationError: Ray is not initialized, a setting is wrong, or a server refuses the credentials.
+        ConflictError: the storage of this name serves other places, or has another version.
+        BackendUnavailable: the database or the artifacts did not answer within the deadline.
     """
     require_ray()
-    if config is not None and (database is not None or root is not None):
+    stated = {"database": database, "cache": cache, "artifacts": artifacts, "root": root}
+    if config is not None and any(value is not None for value in stated.values()):
         raise ConfigurationError("give connect() either config= or single settings, not both")
-    settings = config or StorageConfig(database=database, root=root)
-    handle = find_actor(actor_name(name), namespace)
-    is_stated = settings.is_database_stated or "root" in settings.model_fields_set
-    if handle is not None and not is_stated:
-        return Storage(open_channel(handle, None))
-    wanted = database_settings(settings)
-    return Storage(open_channel(handle or start_database_actor(wanted, name, namespace), wanted))
+    settings = config or StorageConfig(**stated)
+    found = _open_database(settings, name, namespace)
+    # Started before the artifacts are waited for: the processes come up side by side.
+    started, wanted = _find_cache(settings, name, namespace)
+    is_stated = settings.are_artifacts_stated or "root" in settings.model_fields_set
+    large = connect_artifacts(artifact_settings(settings), name, namespace, is_stated=is_stated)
+    return Storage(found, open_channel(started, wanted), large)
 
 
 def find_storage(namespace: str = DEFAULT_NAMESPACE, name: str = DEFAULT_NAME) -> Storage:
-    """Find the storage that runs; start nothing.
+    """Find the storage that runs; start nothing on a node that has its actors.
 
     Raises:
         NotFoundError: there is none of that name.
         ConfigurationError: Ray is not initialized.
     """
     require_ray()
-    handle = find_actor(actor_name(name), namespace)
-    if handle is None:
+    database, cache = find_actor(actor_name(name), namespace), find_actor(cache_actor_name(name), namespace)
+    artifacts = find_artifacts(name, namespace)
+    if database is None or cache is None or artifacts is None:
         raise NotFoundError(f"no storage {name!r} runs in the namespace {namespace!r} of this cluster")
-    return Storage(open_channel(handle, None))
+    return Storage(open_channel(database, None), open_channel(cache, None), artifacts)
+
+
+def _open_database(config: StorageConfig, name: str, namespace: str) -> Channel:
+    handle = find_actor(actor_name(name), namespace)
+    is_stated = config.is_database_stated or "root" in config.model_fields_set
+    if handle is not None and not is_stated:
+        return open_channel(handle, None)
+    wanted = database_settings(config)
+    return open_channel(handle or start_database_actor(wanted, name, namespace), wanted)
+
+
+def _find_cache(config: StorageConfig, name: str, namespace: str) -> "tuple[ActorHandle[Any], CacheSettings | None]":
+    handle = find_actor(cache_actor_name(name), namespace)
+    if handle is not None and not config.is_cache_stated:
+        return handle, None
+    # Storages on one server have keys of their own.
+    wanted = cache_settings(config, DEFAULT_PREFIX if name == DEFAULT_NAME else f"{DEFAULT_PREFIX}:{name}")
+    return handle or start_cache_actor(wanted, name, namespace), wanted
+
+
+def _ask_health(handle: "ActorHandle[Any]") -> "ray.ObjectRef[Any]":
+    asked: ray.ObjectRef[Any] = handle.health.options(concurrency_group=HEALTH).remote()
+    return asked
+
+
+def _health(handle: "ActorHandle[Any]", place: str, asked: "ray.ObjectRef[Any]") -> dict[str, Any]:
+    health: dict[str, Any] = Channel(handle, place, STATUS_TIMEOUT_S).result(asked)
+    return health | {"restarts": count_restarts(handle)}
 
 
 def _check_identity(stored: str, wanted: Identity | None, name: str) -> Identity:

@@ -32,6 +32,8 @@ _OFF = {
     "s3.port.iceberg": "0",
     "s3.port.lance": "0",
     "master.telemetry": "false",
+    # Resuming, its master may answer the volume server a moment too early, which then waits 5 s or more.
+    "master.resumeState": "false",
     "s3.autoCreateBucket": "false",  # other servers refuse a write to a bucket that is not there
 }
 
@@ -67,9 +69,11 @@ class SeaweedServer:
         """The URL of the bucket ``morphml``, without credentials; ``exports`` has them."""
         return self.bucket_url(BUCKET)
 
-    def bucket_url(self, bucket: str, prefix: str = "") -> str:
-        """Give the URL of a bucket, or of a prefix in it, without credentials; neither need exist."""
-        return f"s3://{bucket}{'/' * bool(prefix)}{quote(prefix)}?endpoint_url={self.endpoint_url}&region={REGION}"
+    def bucket_url(self, bucket: str, prefix: str = "", *, with_credentials: bool = False) -> str:
+        """Give the URL of a bucket, or of a prefix in it; neither need exist."""
+        url = f"s3://{bucket}{'/' * bool(prefix)}{quote(prefix)}?endpoint_url={self.endpoint_url}&region={REGION}"
+        secrets = f"&aws_access_key_id={ACCESS_KEY}&aws_secret_access_key={self._secret_key}"
+        return url + secrets if with_credentials else url
 
     def exports(self) -> Mapping[str, str]:
         """Give the environment variables that lead to this server, for us and for any client of AWS."""
@@ -173,8 +177,7 @@ class SeaweedServer:
                 return
 
     def _store_something(self) -> None:
-        secrets = f"aws_access_key_id={ACCESS_KEY}&aws_secret_access_key={self._secret_key}"
-        store = S3ArtifactBackend(BackendUrl(f"{self.url}&{secrets}"), attempts=1)
+        store = S3ArtifactBackend(BackendUrl(self.bucket_url(BUCKET, with_credentials=True)), attempts=1)
         with contextlib.closing(store):
             store.open()
             store.put("morphml-devstack", b"ready")

@@ -123,22 +123,27 @@ def _key_of_variable(text: str) -> SigningKey:
 def _key_of_file(file: Path) -> SigningKey:
     """Read a key through one descriptor, so that what was checked is what is read."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigurationError(f"The signing key {file} is no regular file")
-        if status.st_uid != os.geteuid():
-            raise ConfigurationError(f"The signing key {file} belongs to another user, who could have chosen it")
-        if stat.S_IMODE(status.st_mode) & 0o077:
-            raise ConfigurationError(
-                f"The signing key {file} is open to other users: make a new one (delete it) if they may have read "
-                f"it, or close it with chmod 600 {file}"
-            )
-        content = stream.read(_MAX_FILE_BYTES)
+    try:
+        _check_private(file, os.fstat(descriptor))
+        content = os.read(descriptor, _MAX_FILE_BYTES)
+    finally:
+        os.close(descriptor)
     try:
         return SigningKey(content.decode("utf-8", "surrogateescape").strip())
     except ConfigurationError as error:
         raise ConfigurationError(f"The signing key {file} cannot be used: {error}") from error
+
+
+def _check_private(file: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigurationError(f"The signing key {file} is no regular file")
+    if status.st_uid != os.geteuid():
+        raise ConfigurationError(f"The signing key {file} belongs to another user, who could have chosen it")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise ConfigurationError(
+            f"The signing key {file} is open to other users: make a new one (delete it) if they may have read "
+            f"it, or close it with chmod 600 {file}"
+        )
 
 
 def _make(file: Path) -> None:

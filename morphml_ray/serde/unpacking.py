@@ -31,7 +31,7 @@ def unpack_plain(message: memoryview, buffers: Sequence[memoryview], *, writable
     """
     unpacker = _WRITABLE if writable else _READ_ONLY
     if buffers:
-        unpacker = Unpacker(buffers, writable=writable)
+        unpacker = Unpacker(dict(enumerate(buffers)), writable=writable)
     try:
         return unpacker.unpack(message)
     except MorphMLRayError:
@@ -45,7 +45,7 @@ def unpack_plain(message: memoryview, buffers: Sequence[memoryview], *, writable
 class Unpacker:
     """Reads messages that stand at one depth of extension types in extension types."""
 
-    def __init__(self, buffers: Sequence[memoryview], *, writable: bool, depth: int = 0) -> None:
+    def __init__(self, buffers: dict[int, memoryview], *, writable: bool, depth: int = 0) -> None:
         self._buffers = buffers
         self._writable = writable
         self._depth = depth
@@ -53,7 +53,7 @@ class Unpacker:
         self.unpack: Callable[[bytes | memoryview], Any] = msgspec.msgpack.Decoder(ext_hook=self._build).decode
 
     def find(self, kept: Any) -> bytes | memoryview | bytearray:
-        """Give the binary data that ``Packer.keep`` took.
+        """Give the binary data that ``Packer.keep`` took, each buffer once: a few bytes cannot ask for many copies.
 
         Args:
             kept: the data itself, or the number of its buffer.
@@ -61,8 +61,8 @@ class Unpacker:
         Returns:
             The data; a private copy if values are to be writable.
         """
-        if type(kept) is int and 0 <= kept < len(self._buffers):
-            data: bytes | memoryview = self._buffers[kept]
+        if type(kept) is int and kept in self._buffers:
+            data: bytes | memoryview = self._buffers.pop(kept)
         elif type(kept) is bytes:
             data = kept
         else:
@@ -119,5 +119,5 @@ _CONTAINERS: dict[int, Callable[[list[Any]], Any]] = {
     extensions.FROZENSET: frozenset,
     extensions.PAIRS: _dict,
 }
-_READ_ONLY = Unpacker((), writable=False)
-_WRITABLE = Unpacker((), writable=True)
+_READ_ONLY = Unpacker({}, writable=False)
+_WRITABLE = Unpacker({}, writable=True)

@@ -15,10 +15,12 @@ A backend of your own is tested by a class below the contract's, with the fixtur
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"morphml_ray.testing.{name}" for name in ("experiments", "saving", "reading", "ranking", "caller", "cache"))
+    *(f"morphml_ray.testing.{name}" for name in ("experiments", "saving", "reading", "ranking", "caller", "cache")),
+    *(f"morphml_ray.testing.artifact_{name}" for name in ("files", "listing", "objects", "uploads")),
 )
 
-from morphml_ray.testing.cache import CacheContract  # noqa: E402 - pytest must hear of the modules first
+from morphml_ray.testing.artifacts import ArtifactContract  # noqa: E402 - pytest must hear of the modules first
+from morphml_ray.testing.cache import CacheContract  # noqa: E402 - the same
 from morphml_ray.testing.database import DatabaseContract  # noqa: E402 - the same
 
-__all__ = ["CacheContract", "DatabaseContract"]
+__all__ = ["ArtifactContract", "CacheContract", "DatabaseContract"]

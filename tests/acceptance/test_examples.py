@@ -37,7 +37,7 @@ def digits_command(folder: Path, *options: str) -> list[str]:
 
 
 def run_digits(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    ran = subprocess.run(  # noqa: S603 - our own example
+    ran = subprocess.run(
         digits_command(folder, *options),
         env=example_environment(),
         cwd=folder,
@@ -106,7 +106,7 @@ def test_digits_evolution_goes_on_from_its_database(tmp_path: Path) -> None:
 def test_digits_evolution_keeps_what_was_recorded_when_it_is_interrupted(tmp_path: Path) -> None:
     log = tmp_path / "progress.txt"
     with log.open("w") as progress:
-        search = subprocess.Popen(  # noqa: S603 - our own example
+        search = subprocess.Popen(
             digits_command(tmp_path, "--evaluations", "100000"),
             env=example_environment(),
             cwd=tmp_path,

@@ -42,7 +42,8 @@ class Opened:
 
     def save(self, *evaluations: EncodedEvaluation, within_s: float = 20.0) -> "Future[Any]":
         units = [SaveUnit(self.experiment, [one]) for one in evaluations]
-        return self.queue.save(units, in_s(within_s))
+        saved: Future[Any] = self.queue.save(units, in_s(within_s))
+        return saved
 
     def count(self) -> int:
         found: int = self.database.get_experiment_statistics(self.experiment)["num_evaluations"]
@@ -98,8 +99,8 @@ def test_a_full_queue_answers_overloaded_and_recovers(sqlite_path: Path, limit: 
 
 def test_a_call_larger_than_the_queue_goes_through_alone(sqlite_path: Path) -> None:
     with closing(Opened(f"sqlite:///{sqlite_path}", max_rows=5)) as opened:
-        call: Future[Any] = opened.save(*(evaluation(number) for number in range(20)))
-        assert len(call.result(20)) == 20
+        saved = opened.save(*(evaluation(number) for number in range(20))).result(20)
+        assert len({ids[0] for ids in saved}) == 20
 
 
 def test_one_bad_record_fails_alone(postgres_url: str) -> None:

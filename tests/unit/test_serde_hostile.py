@@ -197,6 +197,13 @@ def test_extensions_in_extensions_are_bounded() -> None:
         decode(sealed(message), KEY)
 
 
+def test_a_buffer_cannot_be_asked_for_twice() -> None:
+    large = Ext(extensions.BYTES, pack(0))
+    assert decode(sealed(pack([large]), b"large"), KEY) == [b"large"]
+    with pytest.raises(CorruptDataError, match="not there"):
+        decode(sealed(pack([large, large]), b"large"), KEY)
+
+
 def test_dtypes_in_dtypes_are_bounded() -> None:
     dtype: Any = "<f4"
     for _ in range(200):

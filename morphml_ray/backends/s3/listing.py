@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
 _PAGE = 1000  # of S3, for listing and deleting
+_TOKENS = {"next": "ContinuationToken", "after": "StartAfter"}
 _TRANSIENT = frozenset({"InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "OperationAborted"})
 
 
@@ -60,11 +61,16 @@ def delete_all(bucket: Bucket, prefix: str) -> int:
 
 
 def _list(bucket: Bucket, full_prefix: str, token: str | None, limit: int) -> tuple[list[Any], str | None]:
-    arguments: Any = {} if token is None else {"ContinuationToken": token}
+    count = min(limit, _PAGE)
+    way, _, value = (token or "").partition(":")
+    arguments: Any = {_TOKENS[way]: value} if way else {}
     with bucket.working(f"list {full_prefix}") as client:
-        answer = client.list_objects_v2(Bucket=bucket.name, Prefix=full_prefix, MaxKeys=min(limit, _PAGE), **arguments)
+        answer = client.list_objects_v2(Bucket=bucket.name, Prefix=full_prefix, MaxKeys=count, **arguments)
     found: list[Any] = list(answer.get("Contents", []))
-    return found, answer.get("NextContinuationToken") if answer["IsTruncated"] else None
+    if answer["IsTruncated"]:
+        return found, f"next:{answer['NextContinuationToken']}"
+    # SeaweedFS calls a page the last one when it ends with "b" and only keys that begin with "b/" are left.
+    return found, f"after:{found[-1]['Key']}/" if len(found) == count else None
 
 
 def _delete(bucket: Bucket, prefix: str, keys: list[str]) -> list[Any]:

@@ -1,0 +1,46 @@
+"""Answers of an artifact actor on their way: unpickling them, where they arrive, gives what the caller asked for."""
+
+import pickle
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, SupportsIndex
+
+from typing_extensions import Buffer
+
+from morphml_ray.backends.artifact_contract import ObjectInfo
+
+
+class OutgoingBytes:
+    """Bytes of an object: they travel in shared memory, and are copied once, where they arrive, into ``bytes``."""
+
+    def __init__(self, data: Buffer) -> None:
+        self._data = data
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        """Send the bytes beside the pickle, not in it."""
+        return bytes, (pickle.PickleBuffer(self._data),)
+
+
+class Listing:
+    """Objects of a listing, as few bytes a piece; they arrive as dicts."""
+
+    def __init__(self, found: Iterable[ObjectInfo]) -> None:
+        self._rows = [(info.key, info.size_bytes, info.last_modified) for info in found]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make the dicts where they are unpickled: callers pay."""
+        return _read_rows, (self._rows,)
+
+
+def describe_object(info: ObjectInfo) -> dict[str, Any]:
+    """Describe one object as ``ArtifactStore.get_metadata`` gives it."""
+    return {
+        "size": info.size_bytes,
+        "last_modified": info.last_modified,
+        "content_type": info.content_type,
+        "metadata": dict(info.metadata),
+    }
+
+
+def _read_rows(rows: Sequence[tuple[str, int, datetime]]) -> list[dict[str, Any]]:
+    return [{"key": key, "size": size_bytes, "last_modified": modified} for key, size_bytes, modified in rows]

@@ -1,0 +1,261 @@
+"""The actor in front of the artifacts, one on each node."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from typing_extensions import Buffer
+
+from morphml_ray.actors.artifact_access import ArtifactAccess
+from morphml_ray.actors.artifact_answers import Listing, OutgoingBytes, describe_object
+from morphml_ray.actors.description import PROTOCOL_VERSION, ActorDescription
+from morphml_ray.actors.shared_files import FileProof
+from morphml_ray.actors.transfers import Transfer, Transfers
+from morphml_ray.backends.artifact_checks import WriteRequest
+from morphml_ray.backends.artifact_contract import ArtifactBackend, UploadId
+from morphml_ray.config import BackendUrl, fingerprint
+from morphml_ray.errors import ConflictError, ValidationError
+
+OPERATIONS = frozenset(
+    {
+        *("head", "exists", "delete", "delete_prefix", "total_size", "presign"),
+        *("list_page", "abort_upload", "purge_uploads"),
+    }
+)
+THREADS = 8
+LOOKUP_THREADS = 4
+FIRST_READ_BYTES = 1024 * 1024
+"""What is read before the size of an object is known: most objects are read with one request."""
+READ_TURNS = 3
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ArtifactSettings:
+    """What an artifact actor is made of; holds references to secrets, never secrets.
+
+    Attributes:
+        url: of a bucket or a directory.
+        deadline_s: how long an outage is waited out, seconds.
+        home_node: the node that alone has the directory, or the file with the secret; None where any node has what
+            it needs.
+    """
+
+    url: BackendUrl
+    deadline_s: float
+    home_node: str | None = None
+
+    def describe(self) -> ActorDescription:
+        """Tell what an actor of these settings serves."""
+        return ActorDescription(PROTOCOL_VERSION, fingerprint(self.url), self.url.masked, self.deadline_s)
+
+
+class ArtifactActor:
+    """Moves objects between the processes of its node and the store.
+
+    Payloads arrive and leave in shared memory; files that it sees are read and written in place. The constructor
+    touches neither disk nor network; the first call opens the store.
+
+    Args:
+        settings: see ``ArtifactSettings``.
+    """
+
+    def __init__(self, settings: ArtifactSettings) -> None:
+        self._settings = settings
+        self._access = ArtifactAccess(settings.url, settings.deadline_s, has_home=settings.home_node is not None)
+        self._transfers = Transfers()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="morphml-transfer")
+        # Of their own, so that nobody who asks whether an object exists waits for a large upload.
+        self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="morphml-lookup")
+        self._started_at = time.time()
+
+    async def describe(self) -> ActorDescription:
+        """Tell what this actor serves, without opening it."""
+        return self._settings.describe()
+
+    async def settings(self) -> ArtifactSettings:
+        """Give what actors of other nodes are made of."""
+        return self._settings
+
+    async def ready(self) -> None:
+        """Open the store now.
+
+        Raises:
+            ConfigurationError: no waiting helps.
+            BackendUnavailable: it stayed away for the deadline.
+        """
+        await self._look_up(lambda _: None)
+
+    # Bytes
+
+    async def put(self, write: WriteRequest, data: Buffer, patience_s: float = 0.0) -> str:
+        """Store bytes, gives the key; see ``ArtifactBackend.put``.
+
+        Args:
+            write: what it becomes; its id makes a repeated call harmless.
+            data: the bytes, never copied as a whole.
+            patience_s: how long to wait for a place while no other transfer ends.
+
+        Raises:
+            Overloaded: there was no place; nothing was taken.
+        """
+        view = memoryview(data)
+        return await self._transfer(
+            lambda backend, _: backend.put(write.key, view, **_options(write)).key, view.nbytes, patience_s
+        )
+
+    async def get(self, key: str, offset: int, length: int | None) -> OutgoingBytes:
+        """Read an object or a range of it; see ``ArtifactBackend.get``."""
+        if length is not None:
+            return OutgoingBytes(await self._read(key, offset, length))
+        data = await self._read(key, offset, FIRST_READ_BYTES)
+        if len(data) < FIRST_READ_BYTES:
+            return OutgoingBytes(data)
+        for _ in range(READ_TURNS):
+            info = await self.call("head", key)
+            if info is None or offset:
+                break
+            with contextlib.suppress(ConflictError):  # replaced since it was looked at
+                return OutgoingBytes(await self._read_whole(key, info.size_bytes))
+        left_bytes = 0 if info is None else max(0, info.size_bytes - offset)
+        return OutgoingBytes(await self._read(key, offset, left_bytes))
+
+    async def _read(self, key: str, offset: int, length: int) -> bytes:
+        return await self._transfer(
+            lambda backend, _: backend.get(key, offset, length), length, self._settings.deadline_s
+        )
+
+    async def _read_whole(self, key: str, size_bytes: int) -> bytearray:
+        def read(backend: ArtifactBackend, transfer: Transfer) -> bytearray:
+            buffer = bytearray(size_bytes)
+            backend.get_into(key, buffer, transfer.advance)
+            return buffer
+
+        return await self._transfer(read, size_bytes, self._settings.deadline_s)
+
+    # Files
+
+    async def sees(self, proof: FileProof) -> bool:
+        """Tell whether a file of the caller is one of this process, too."""
+        return await asyncio.get_running_loop().run_in_executor(self._lookups, proof.holds_here)
+
+    async def put_file(self, write: WriteRequest, path: str, name: str) -> str:
+        """Store a file that this process sees, streamed, gives the key; see ``ArtifactBackend.put_file``.
+
+        Args:
+            write: what it becomes.
+            path: of the file.
+            name: of the transfer, for ``progress``.
+        """
+        return await self._transfer(
+            lambda backend, transfer: (
+                backend.put_file(write.key, path, progress=transfer.advance, **_options(write)).key
+            ),
+            name=name,
+        )
+
+    async def get_file(self, key: str, path: str, name: str) -> str:
+        """Write an object to a file that this process sees, streamed, gives the path."""
+        await self._transfer(
+            lambda backend, transfer: backend.get_file(key, path, transfer.advance),
+            name=name,
+        )
+        return path
+
+    async def progress(self, name: str = "") -> tuple[int, float]:
+        """Tell how many bytes a named transfer has moved, and for how many seconds nothing at all has."""
+        return self._transfers.moved_bytes(name), self._transfers.stalled_s()
+
+    # Chunks, from where this process sees no files
+
+    async def begin_upload(self, write: WriteRequest, chunk_bytes: int, checksum: str | None) -> UploadId:
+        """Begin to store what arrives in chunks; see ``ArtifactBackend.begin_upload``."""
+        return await self._look_up(
+            lambda backend: backend.begin_upload(
+                write.key, chunk_bytes=chunk_bytes, checksum=checksum, **_options(write)
+            )
+        )
+
+    async def upload_chunk(self, upload: UploadId, index: int, data: Buffer, patience_s: float = 0.0) -> None:
+        """Take a chunk; see ``ArtifactBackend.upload_chunk``."""
+        view = memoryview(data)
+        await self._transfer(lambda backend, _: backend.upload_chunk(upload, index, view), view.nbytes, patience_s)
+
+    async def finish_upload(self, upload: UploadId) -> str:
+        """Make the object appear, gives its key; see ``ArtifactBackend.finish_upload``."""
+        return await self._transfer(lambda backend, _: backend.finish_upload(upload).key)
+
+    # Objects
+
+    async def call(self, operation: str, *arguments: Any) -> Any:
+        """Run one of ``OPERATIONS``."""
+        if operation not in OPERATIONS:
+            raise ValidationError(f"the artifact actor has no operation {operation!r}")
+        return await self._look_up(lambda backend: getattr(backend, operation)(*arguments))
+
+    async def metadata(self, key: str) -> dict[str, Any] | None:
+        """Describe an object; None where there is none."""
+        info = await self.call("head", key)
+        return None if info is None else describe_object(info)
+
+    async def copy(self, source: str, dest: str) -> str:
+        """Copy an object inside the store; gives its new key."""
+        return await self._transfer(lambda backend, _: backend.copy(source, dest).key)
+
+    async def list_objects(self, prefix: str, limit: int | None) -> Listing:
+        """List objects; see ``ArtifactBackend.list``."""
+        return await self._look_up(lambda backend: Listing(backend.list(prefix, limit=limit)))
+
+    async def list_keys(self, prefix: str) -> list[str]:
+        """List keys; see ``ArtifactBackend.list``."""
+        return await self._look_up(lambda backend: [info.key for info in backend.list(prefix)])
+
+    # Itself
+
+    async def flush(self) -> None:
+        """Return when all transfers have ended that are under way now."""
+        await self._transfers.flush()
+
+    async def health(self) -> dict[str, Any]:
+        """Tell how the actor does; asks no server."""
+        return {
+            "place": self._settings.url.masked,
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            **self._access.status(),
+            **self._transfers.status(),
+        }
+
+    async def close(self) -> None:
+        """Finish what is under way, and let all connections go."""
+        self._access.stop_trying()
+        await self._transfers.flush()
+        await asyncio.get_running_loop().run_in_executor(None, self._close)
+
+    def _close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._lookups.shutdown(wait=True, cancel_futures=True)
+        self._access.close()
+
+    async def _look_up(self, work: Callable[[ArtifactBackend], T]) -> T:
+        return await self._access.run(lambda backend, _: work(backend), Transfer(0), self._lookups)
+
+    async def _transfer(
+        self,
+        work: Callable[[ArtifactBackend, Transfer], T],
+        size_bytes: int = 0,
+        patience_s: float = 0.0,
+        name: str | None = None,
+    ) -> T:
+        async with self._transfers.admitted(size_bytes, patience_s, name) as transfer:
+            return await self._access.run(work, transfer, self._threads)
+
+
+def _options(write: WriteRequest) -> dict[str, Any]:
+    return {name: value for name, value in asdict(write).items() if name != "key"}
