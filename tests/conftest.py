@@ -60,9 +60,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def storage(namespace: str, database_url: str) -> Iterator[mr.Storage]:
+def storage(namespace: str, database_url: str, tmp_path: Path) -> Iterator[mr.Storage]:
     """A storage of the test's own, on each technology."""
-    found = mr.connect(database=database_url, namespace=namespace)
+    found = mr.connect(database=database_url, root=str(tmp_path / "store"), namespace=namespace)
     yield found
     found.shutdown()
 
@@ -76,9 +76,9 @@ def sqlite_storage(namespace: str, tmp_path: Path) -> Iterator[mr.Storage]:
 
 
 @pytest.fixture
-def postgres_storage(namespace: str, postgres_url: str) -> Iterator[mr.Storage]:
+def postgres_storage(namespace: str, postgres_url: str, tmp_path: Path) -> Iterator[mr.Storage]:
     """A storage of the test's own on PostgreSQL."""
-    found = mr.connect(database=postgres_url, namespace=namespace)
+    found = mr.connect(database=postgres_url, root=str(tmp_path / "store"), namespace=namespace)
     yield found
     found.shutdown()
 

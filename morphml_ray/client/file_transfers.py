@@ -112,10 +112,10 @@ def _watch(channel: Channel, call: Call[Any], name: str, meter: Meter, key: str 
     """Wait for a transfer that the actor makes in place, and show how far it is."""
     channel = cast("ArtifactChannel", channel)  # an ArtifactStore has no other
     ref = channel.submit(call)
-    while not meter.is_idle and not _is_done(ref):
+    while (meter.needs_total or not meter.is_idle) and not _is_done(ref):
         if meter.needs_total:  # only now: most downloads are over before anybody asks
             found = channel.wait(Call("call", ("head", key)))
-            meter.total_bytes = None if found is None else found.size_bytes
+            meter.total_bytes = 0 if found is None else found.size_bytes
         moved_bytes, stalled_s = channel.progress(name)
         meter.move_to(moved_bytes)
         if stalled_s > channel.stall_limit_s:

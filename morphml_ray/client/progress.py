@@ -34,8 +34,8 @@ class Meter:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody wants to know."""
-        return self._progress is None and self.total_bytes is not None and self.total_bytes <= BAR_BYTES
+        """Whether nobody is to be told, as far as is known."""
+        return self._progress is None and (self.total_bytes is None or self.total_bytes <= BAR_BYTES)
 
     def move_to(self, moved_bytes: int) -> None:
         """Show how many bytes have passed; a transfer that begins again is shown when it gets further."""

@@ -8,6 +8,7 @@ import ray
 from ray.actor import ActorHandle
 
 from morphml_ray.actors.cache import CacheSettings
+from morphml_ray.actors.database import DatabaseSettings
 from morphml_ray.actors.deploy import (
     HEALTH,
     count_restarts,
@@ -167,12 +168,12 @@ def connect(
     if config is not None and any(value is not None for value in stated.values()):
         raise ConfigurationError("give connect() either config= or single settings, not both")
     settings = config or StorageConfig(**stated)
-    found = _open_database(settings, name, namespace)
-    # Started before the artifacts are waited for: the processes come up side by side.
-    started, wanted = _find_cache(settings, name, namespace)
+    # All are started before one is waited for: their processes come up side by side.
+    results = _find_database(settings, name, namespace)
+    values = _find_cache(settings, name, namespace)
     is_stated = settings.are_artifacts_stated or "root" in settings.model_fields_set
     large = connect_artifacts(artifact_settings(settings), name, namespace, is_stated=is_stated)
-    return Storage(found, open_channel(started, wanted), large)
+    return Storage(open_channel(*results), open_channel(*values), large)
 
 
 def find_storage(namespace: str = DEFAULT_NAMESPACE, name: str = DEFAULT_NAME) -> Storage:
@@ -190,13 +191,14 @@ def find_storage(namespace: str = DEFAULT_NAMESPACE, name: str = DEFAULT_NAME) -
     return Storage(open_channel(database, None), open_channel(cache, None), artifacts)
 
 
-def _open_database(config: StorageConfig, name: str, namespace: str) -> Channel:
+def _find_database(
+    config: StorageConfig, name: str, namespace: str
+) -> "tuple[ActorHandle[Any], DatabaseSettings | None]":
     handle = find_actor(actor_name(name), namespace)
-    is_stated = config.is_database_stated or "root" in config.model_fields_set
-    if handle is not None and not is_stated:
-        return open_channel(handle, None)
+    if handle is not None and not (config.is_database_stated or "root" in config.model_fields_set):
+        return handle, None
     wanted = database_settings(config)
-    return open_channel(handle or start_database_actor(wanted, name, namespace), wanted)
+    return handle or start_database_actor(wanted, name, namespace), wanted
 
 
 def _find_cache(config: StorageConfig, name: str, namespace: str) -> "tuple[ActorHandle[Any], CacheSettings | None]":

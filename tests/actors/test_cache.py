@@ -329,9 +329,10 @@ def test_a_wrong_password_is_named_at_once_and_no_secret_is_shown(cache_url: str
     with pytest.raises(mr.ConfigurationError) as caught:
         mr.DistributedCache(cache_url.replace(password, "wrong-password"), "morphml-wrong")
     assert "wrong-password" not in str(caught.value)
-    cache = mr.DistributedCache(cache_url, "morphml-right")
+    # The same place with the right password: the actor that was refused is used again.
+    cache = mr.DistributedCache(cache_url, "morphml-wrong")
     assert password not in repr(cache) + repr(cache.channel)
-    again = mr.DistributedCache(cache_url, "morphml-right")
+    again = mr.DistributedCache(cache_url, "morphml-wrong")
     cache.set("a", 1)
     assert again.get("a") == 1
     stop_actor(cache.channel.handle, 10)

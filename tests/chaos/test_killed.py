@@ -1,6 +1,7 @@
 """Killing actors, workers and servers while they work."""
 
 import os
+import sys
 import threading
 import time
 from contextlib import closing
@@ -13,6 +14,9 @@ from waiting import wait_until
 
 import morphml_ray as mr
 from morphml_ray.devstack import DevStack
+
+# Workers cannot import tests.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 
 class Writer:

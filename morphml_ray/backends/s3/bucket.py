@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -203,7 +204,7 @@ def describe(key: str, size_bytes: int, answer: Any) -> ObjectInfo:
     return ObjectInfo(
         key,
         size_bytes,
-        answer["LastModified"],
+        answer.get("LastModified") or datetime.now(timezone.utc),
         answer.get("ContentType"),
         stored.metadata,
         None if stored.crc is None else checksum_text(stored.crc),

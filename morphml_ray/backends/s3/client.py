@@ -44,6 +44,8 @@ def make_client(url: S3Url, *, timeout_s: float, attempts: int, connections: int
         tcp_keepalive=True,
         # With an endpoint of its own, "auto" is "path": such servers rarely have a name for each bucket.
         s3=style,
+        # For presigned URLs the driver would still choose the older one, which signs the content type too.
+        signature_version="s3v4",
         # We send and compare checksums ourselves: not every server knows those that boto3 adds.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

@@ -63,6 +63,8 @@ def delete_all(bucket: Bucket, prefix: str) -> int:
 def _list(bucket: Bucket, full_prefix: str, token: str | None, limit: int) -> tuple[list[Any], str | None]:
     count = min(limit, _PAGE)
     way, _, value = (token or "").partition(":")
+    if token is not None and way not in _TOKENS:
+        raise ValidationError(f"{token!r} is no token of a listing")
     arguments: Any = {_TOKENS[way]: value} if way else {}
     with bucket.working(f"list {full_prefix}") as client:
         answer = client.list_objects_v2(Bucket=bucket.name, Prefix=full_prefix, MaxKeys=count, **arguments)
