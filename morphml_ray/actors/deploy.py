@@ -1,6 +1,7 @@
 """Handing the plain classes to Ray: names, placement, restarts. The only module that makes actors."""
 
 import contextlib
+from functools import cache
 from typing import Any, Protocol
 
 import ray
@@ -65,18 +66,27 @@ def start_actor(
         node_id: where it must run; None lets Ray choose.
     """
     placement = "DEFAULT" if node_id is None else NodeAffinitySchedulingStrategy(node_id, soft=False)
-    shell: Any = ray.remote(concurrency_groups={HEALTH: 2})(kind)  # type: ignore[call-overload]  # not in Ray's stubs
-    handle: ActorHandle[Any] = shell.options(
-        name=name,
-        namespace=namespace,
-        get_if_exists=True,
-        lifetime="detached",
-        num_cpus=0,
-        max_restarts=-1,
-        max_task_retries=-1,
-        scheduling_strategy=placement,
-    ).remote(settings)
+    handle: ActorHandle[Any] = (
+        _shell(kind)
+        .options(
+            name=name,
+            namespace=namespace,
+            get_if_exists=True,
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=-1,
+            scheduling_strategy=placement,
+        )
+        .remote(settings)
+    )
     return handle
+
+
+@cache
+def _shell(kind: type) -> Any:
+    """Make the Ray class of a plain class, once a process: each one made is exported to the cluster again."""
+    return ray.remote(concurrency_groups={HEALTH: 2})(kind)  # type: ignore[call-overload]  # not in Ray's stubs
 
 
 def node_of(url: BackendUrl) -> str | None:

@@ -75,6 +75,8 @@ class PostgresqlUrl:
     def render(self, show: Callable[[str | Reference], str]) -> str:
         """Give the URL's text, in which ``show`` writes each secret."""
         user = quote(self.user or "", safe="")
+        if user in ("env", "file"):  # bare, these would begin a reference
+            user = f"%{ord(user[0]):02X}{user[1:]}"
         if self.password is not None:
             user += f":{show(self.password)}"
         host = f"[{self.host}]" if ":" in self.host else self.host

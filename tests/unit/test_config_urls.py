@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 from pydantic import ValidationError as PydanticError
@@ -109,6 +109,8 @@ def test_sqlalchemy_reads_what_was_meant(
 
 
 @given(user=st.text(min_size=1), password=st.text(min_size=1))
+@example(user="file", password="pw")
+@example(user="env", password="pw")
 def test_percent_encoded_names_survive(user: str, password: str) -> None:
     def encode(text: str) -> str:
         return "".join(f"%{byte:02X}" for byte in text.encode())
