@@ -2,7 +2,8 @@
 
 Aging evolution (Real et al. 2019, "Regularized evolution for image classifier architecture search",
 https://arxiv.org/abs/1802.01548) proposes networks; Ray tasks train them on the digits that come with
-scikit-learn and record what they found. Stop it whenever you like and run it again: it goes on from the database.
+scikit-learn and record what they found; the weights of each new best one become an artifact. Stop it whenever you
+like and run it again: it goes on from the database.
 
     python examples/digits_evolution.py --evaluations 400
 """
@@ -20,7 +21,7 @@ from typing import Any
 import digits_network
 import numpy as np
 import ray
-from digits_network import Graph, Split, hidden, load_data, mutate, random_graph, train
+from digits_network import Graph, Split, hidden, load_data, mutate, pack, random_graph, train
 from matplotlib import pyplot as plt
 from matplotlib import ticker
 from tqdm import tqdm
@@ -83,28 +84,48 @@ class AgingEvolution:
         return mutate(parent.graph, self.rng), parent.generation + 1, (parent.key,)
 
 
-@ray.remote(num_cpus=1)
-def evaluate(experiment: mr.Experiment, candidate: Candidate, data: dict[str, Split], seed: int) -> float:
-    """Train a network in a Ray worker, record what came out, and give its validation accuracy."""
+def weights_key(key: str, seed: int) -> str:
+    """Name the artifact that holds a network's weights."""
+    return f"digits/{key[:16]}-{seed}.npz"
+
+
+def train_and_measure(graph: Graph, data: dict[str, Split], seed: int) -> tuple[dict[str, Any], bytes]:
+    """Train a network; gives what ``Experiment.record`` wants to know, and the network as a file."""
     started = time.perf_counter()
     with np.errstate(all="ignore"):
-        network = train(candidate.graph, data["train"], seed, **FIDELITY)
+        network = train(graph, data["train"], seed, **FIDELITY)
         fitness, test = network.accuracy(data["validation"]), network.accuracy(data["test"])
+    metrics = {"params": network.theta.size} | ({"test_accuracy": test} if math.isfinite(test) else {})
+    duration = time.perf_counter() - started
+    return {"fitness": fitness, "metrics": metrics, "duration": duration}, pack(graph, network)
+
+
+@ray.remote(num_cpus=1)
+def evaluate(
+    storage: mr.Storage, experiment: mr.Experiment, candidate: Candidate, data: dict[str, Split], seed: int, best: float
+) -> float:
+    """Train a network in a Ray worker, record what came out, and give its validation accuracy."""
+    terms: dict[str, Any] = {"experiment_id": experiment.id, "seed": seed, "fidelity": FIDELITY}
+    result = storage.cache.get_architecture_result(candidate.key, **terms)
+    if result is None:  # otherwise another search on the same storage has just trained it
+        result, weights = train_and_measure(candidate.graph, data, seed)
+        if result["fitness"] > best:  # stored before it is recorded: no best network is without its weights
+            about = {"architecture": candidate.key, "accuracy": str(result["fitness"])}
+            storage.artifacts.upload_bytes(weights, weights_key(candidate.key, seed), about)
     experiment.record(
         candidate.graph,
-        fitness,  # NaN is stored as a failed evaluation
-        metrics={"params": network.theta.size} | ({"test_accuracy": test} if math.isfinite(test) else {}),
+        **result,  # a fitness of NaN is stored as a failed evaluation
         generation=candidate.generation,
         seed=seed,
         fidelity=FIDELITY,
         worker_id=ray.get_runtime_context().get_worker_id()[:12],
-        duration=time.perf_counter() - started,
         parents=candidate.parents,
     )
-    return fitness
+    storage.cache.cache_architecture_result(candidate.key, result, **terms)
+    return float(result["fitness"])
 
 
-def search(experiment: mr.Experiment, evolution: AgingEvolution, args: argparse.Namespace) -> None:
+def search(storage: mr.Storage, experiment: mr.Experiment, evolution: AgingEvolution, args: argparse.Namespace) -> None:
     """Keep every CPU busy until the budget is spent: when one training ends, the next starts."""
     cpus = ray.cluster_resources()["CPU"]  # type: ignore[no-untyped-call]  # Ray leaves it untyped
     data, slots = ray.put(load_data()), 2 * int(cpus)
@@ -112,7 +133,8 @@ def search(experiment: mr.Experiment, evolution: AgingEvolution, args: argparse.
     with tqdm(total=args.evaluations, unit="net", dynamic_ncols=True, disable=not args.evaluations) as bar:
         while True:
             while len(running) < min(slots, args.evaluations - bar.n) and (candidate := evolution.ask()):
-                running[evaluate.remote(experiment, candidate, data, args.seed)] = candidate
+                task = evaluate.remote(storage, experiment, candidate, data, args.seed, evolution.best)
+                running[task] = candidate
             if not running:
                 break
             (done, *_), _ = ray.wait(list(running))
@@ -166,12 +188,22 @@ def plot(history: list[mr.ArchitectureRecord], earlier: int, path: str) -> None:
     figure.savefig(path, dpi=150)
 
 
+def print_weights(storage: mr.Storage, best: mr.ArchitectureRecord) -> None:
+    """Say where the weights of the best network are, and how to get it back."""
+    key = weights_key(best.architecture_hash, best.seed)
+    if storage.artifacts.exists(key):  # not when they were kept in another place
+        place = next(iter(storage.status()["artifacts"].values()))["place"]
+        print(f"The weights of the best are the artifact {key} in {place}; to get the network back:")
+        print(f'    digits_network.unpack(storage.artifacts.download_bytes("{key}"))')
+
+
 def report(storage: mr.Storage, experiment: mr.Experiment, earlier: int, path: str) -> None:
     """Show what the database holds, and say how to go on."""
     if best := experiment.best(10):
         print_table(best)
         plot(experiment.history(), earlier, path)
         print(f"\nDrawn in {path}")
+        print_weights(storage, best[0])
     counts = experiment.statistics()
     place = storage.status()["database"]["place"]
     print(f"{counts['num_evaluations']} evaluations, {counts['num_failed']} failed, are kept in {place}")
@@ -209,7 +241,7 @@ def main() -> None:
     comparable = [r for r in past if r.seed == args.seed and r.fidelity == FIDELITY]
     evolution = AgingEvolution(storage.database.hash_architecture, args, comparable)
     try:
-        search(experiment, evolution, args)
+        search(storage, experiment, evolution, args)
     except KeyboardInterrupt:
         print("\nStopped; what was recorded is kept.")
     report(storage, experiment, len(past), args.plot)

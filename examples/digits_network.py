@@ -6,6 +6,8 @@ which nodes and edges are listed mean nothing.
 """
 
 import copy
+import io
+import json
 import math
 import random
 from collections.abc import Callable
@@ -123,6 +125,22 @@ def train(graph: Graph, part: Split, seed: int, epochs: int) -> Network:
         square += 0.001 * (network.gradient**2 - square)
         rate = LEARNING_RATE * (1 - step / steps) * math.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
         network.theta -= rate * mean / (np.sqrt(square) + 1e-8)
+    return network
+
+
+def pack(graph: Graph, network: Network) -> bytes:
+    """Write a network as an .npz file: its weights, and the graph, whose order of nodes they go by."""
+    file = io.BytesIO()
+    np.savez(file, *network.weights, graph=np.array(json.dumps(graph)))
+    return file.getvalue()
+
+
+def unpack(data: bytes) -> Network:
+    """Give the network that ``pack`` wrote."""
+    with np.load(io.BytesIO(data)) as arrays:
+        network = Network(json.loads(str(arrays["graph"])), np.random.default_rng())
+        for number, weight in enumerate(network.weights):
+            weight[:] = arrays[f"arr_{number}"]
     return network
 
 

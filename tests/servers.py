@@ -139,11 +139,11 @@ class Seen:
     ids: frozenset[int]
 
 
-def family_of(stack: DevStack | PostgresServer | ValkeyServer | int) -> list[Seen]:
+def family_of(stack: DevStack | PostgresServer | ValkeyServer | SeaweedServer | int) -> list[Seen]:
     """Look at the supervisor and the processes of a server, or at the descendants of a process number."""
     if isinstance(stack, DevStack):
         stack = stack.postgres
-    if isinstance(stack, (PostgresServer, ValkeyServer)):
+    if isinstance(stack, (PostgresServer, ValkeyServer, SeaweedServer)):
         assert stack._process is not None
         supervisor = psutil.Process(stack._process._supervisor.pid)
         members = [supervisor, *supervisor.children(recursive=True)]

@@ -53,8 +53,16 @@ PUBLIC_NAMES = {
 
 # Where below morphml_ray/ a third-party package may be imported; a folder ends with a slash.
 SQL = ("backends/sql/",)
-NEAR_RAY = ("__init__.py", "actors/", "client/", "cli/", "cli.py", "devstack/", "integrations/", "testing/")
-MAY_IMPORT = {"sqlalchemy": SQL, "alembic": SQL, "psycopg2": (*SQL, "devstack/"), "ray": NEAR_RAY}
+NEAR_RAY = ("__init__.py", "actors/", "client/", "cli/", "devstack/", "integrations/", "testing/")
+MAY_IMPORT = {
+    "sqlalchemy": SQL,
+    "alembic": SQL,
+    "psycopg2": (*SQL, "devstack/"),
+    "redis": ("backends/redis/",),
+    "boto3": ("backends/s3/",),
+    "botocore": ("backends/s3/",),
+    "ray": NEAR_RAY,
+}
 
 # Files that say what is installed, and pip's words for an index beside addresses of one.
 INSTALL_FILES = ("constraints.txt", "pyproject.toml", "Makefile", ".pre-commit-config.yaml", ".ci", ".github")

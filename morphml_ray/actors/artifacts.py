@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from typing_extensions import Buffer
 
 from morphml_ray.actors.artifact_access import ArtifactAccess
-from morphml_ray.actors.artifact_answers import Listing, OutgoingBytes, describe_object
+from morphml_ray.actors.artifact_values import Listing, OutgoingBytes, describe_object
 from morphml_ray.actors.description import PROTOCOL_VERSION, ActorDescription
 from morphml_ray.actors.shared_files import FileProof
 from morphml_ray.actors.transfers import Transfer, Transfers
@@ -163,7 +163,7 @@ class ArtifactActor:
     async def get_file(self, key: str, path: str, name: str) -> str:
         """Write an object to a file that this process sees, streamed, gives the path."""
         await self._transfer(
-            lambda backend, transfer: backend.get_file(key, path, transfer.advance),
+            lambda backend, transfer: backend.get_file(key, path, transfer.advance, sync=False),
             name=name,
         )
         return path

@@ -126,11 +126,19 @@ class ArtifactBackend(Protocol):
             CorruptDataError: the checksum differs.
         """
 
-    def get_file(self, key: str, path: str | os.PathLike[str], progress: Progress | None = None) -> ObjectInfo:
+    def get_file(
+        self, key: str, path: str | os.PathLike[str], progress: Progress | None = None, *, sync: bool = True
+    ) -> ObjectInfo:
         """Write a whole object to a file, streamed in bounded memory.
 
         The file appears when it is complete and its checksum verified; until then one that was there stays.
         Missing directories are made.
+
+        Args:
+            key: of the object.
+            path: of the file.
+            progress: see ``Progress``.
+            sync: bring the file to the disk before it appears; otherwise a power failure may leave a damaged one.
 
         Raises:
             NotFoundError: there is no such object.

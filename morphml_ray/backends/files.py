@@ -35,8 +35,12 @@ def opened_source(path: str | os.PathLike[str]) -> Iterator[tuple[int, int]]:
 
 
 @contextlib.contextmanager
-def replaced_target(path: str | os.PathLike[str]) -> Iterator[int]:
+def replaced_target(path: str | os.PathLike[str], *, sync: bool) -> Iterator[int]:
     """Write a file that appears when the block ends without an error; until then, what was there stays.
+
+    Args:
+        path: of the file.
+        sync: bring it to the disk before it appears.
 
     Yields:
         The descriptor of a temporary file beside it.
@@ -54,14 +58,16 @@ def replaced_target(path: str | os.PathLike[str]) -> Iterator[int]:
     try:
         try:
             yield fd
-            os.fsync(fd)
+            if sync:
+                os.fsync(fd)
         finally:
             os.close(fd)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_directory(target.parent)
+    if sync:
+        _sync_directory(target.parent)
 
 
 def read_blocks(fd: int, size_bytes: int, offset: int = 0) -> Iterator[memoryview]:

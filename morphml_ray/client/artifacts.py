@@ -1,7 +1,6 @@
 """The facade of the artifacts."""
 
 import os
-import pickle
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -9,6 +8,7 @@ from urllib.parse import quote
 
 from typing_extensions import Buffer, Self
 
+from morphml_ray.actors.artifact_values import Payload
 from morphml_ray.actors.artifacts import ArtifactSettings
 from morphml_ray.actors.deploy import node_of, require_ray, this_node
 from morphml_ray.backends.artifact_checks import (
@@ -150,7 +150,8 @@ class ArtifactStore:
     ) -> FileDownload:
         """Write an object to a file, streamed in bounded memory; gives its absolute path.
 
-        The file appears when it is complete and verified; until then one that was there stays.
+        The file appears when it is complete and verified; until then one that was there stays. It is a copy: it is not
+        forced to the disk.
 
         Args:
             s3_key: of the object.
@@ -179,7 +180,7 @@ class ArtifactStore:
         See ``upload_file`` for the other arguments and the errors.
         """
         write = check_write(s3_key, metadata or {}, content_type, if_absent=if_absent, write_id=None)
-        return Call("put", (write, pickle.PickleBuffer(view_bytes(data))), can_overload=True)
+        return Call("put", (write, Payload(view_bytes(data))), can_overload=True)
 
     @remote_method
     def download_bytes(self, s3_key: str, offset: int = 0, length: int | None = None) -> Call[bytes]:

@@ -1,13 +1,13 @@
 """Files in chunks, for callers whose file system their actor does not see: a worker in a container."""
 
 import os
-import pickle
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from morphml_ray.actors.artifact_values import Payload
 from morphml_ray.actors.shared_files import FileProof
 from morphml_ray.backends.artifact_checks import CHUNK_BYTES, MAX_CHUNKS, WriteRequest
 from morphml_ray.backends.artifact_contract import ObjectInfo
@@ -55,7 +55,7 @@ def download_in_chunks(channel: Channel, key: str, path: Path, meter: Meter) -> 
         info = _head(channel, key)
         meter.total_bytes = info.size_bytes
         try:
-            with replaced_target(path) as fd:
+            with replaced_target(path, sync=False) as fd:
                 crc = _receive(channel, info, fd, meter)
                 _compare(channel, info, crc)
         except ConflictError as error:
@@ -68,7 +68,7 @@ def download_in_chunks(channel: Channel, key: str, path: Path, meter: Meter) -> 
 def _upload(channel: Channel, path: Path, write: WriteRequest, meter: Meter) -> str:
     with opened_source(path) as (fd, size_bytes):
         if size_bytes <= CHUNK_BYTES:
-            data = pickle.PickleBuffer(_read(fd, 0, size_bytes, path))
+            data = Payload(_read(fd, 0, size_bytes, path))
             key: str = channel.wait(Call("put", (write, data), can_overload=True))
             meter.move_to(size_bytes)
             return key
@@ -82,7 +82,7 @@ def _upload(channel: Channel, path: Path, write: WriteRequest, meter: Meter) -> 
             for index, offset in enumerate(range(0, size_bytes, chunk_bytes)):
                 _settle(channel, in_flight, IN_FLIGHT - 1, meter)
                 end = min(offset + chunk_bytes, size_bytes)
-                data = pickle.PickleBuffer(_read(fd, offset, end - offset, path))
+                data = Payload(_read(fd, offset, end - offset, path))
                 call: Call[None] = Call("upload_chunk", (upload, index, data), can_overload=True)
                 in_flight.append((channel.submit(call), end))
             _settle(channel, in_flight, 0, meter)

@@ -40,7 +40,7 @@ class FileUpload(Steps[str]):
         """See ``Steps.run``."""
         proof = FileProof.of(self.path)
         with closing(Meter(self.progress, f"upload {self.path.name}", proof.size_bytes)) as meter:
-            if channel.wait(Call("sees", (proof,))):
+            if _sees_file(channel, proof):
                 key: str = _watch(channel, *self._in_place(), meter)
                 meter.move_to(proof.size_bytes)
                 return key
@@ -49,7 +49,7 @@ class FileUpload(Steps[str]):
     def start(self, channel: Channel) -> "ray.ObjectRef[str]":
         """See ``Steps.start``; where the actor does not see the file, this returns when it is uploaded."""
         _refuse_progress(self.progress)
-        if channel.wait(Call("sees", (FileProof.of(self.path),))):
+        if _sees_file(channel, FileProof.of(self.path)):
             call, _ = self._in_place()
             return channel.submit(call)
         return ray.put(self.run(channel))
@@ -128,13 +128,17 @@ def _is_done(ref: "ray.ObjectRef[Any]") -> bool:
     return bool(done)
 
 
+def _sees_file(channel: Channel, proof: FileProof) -> bool:
+    seen: bool = channel.wait(Call("sees", (proof,)))
+    return seen
+
+
 def _sees_folder(channel: Channel, folder: Path) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".morphml-") as probe:
         probe.write(bytes(1 + secrets.randbelow(1000)))
         probe.flush()
-        seen: bool = channel.wait(Call("sees", (FileProof.of(Path(probe.name), is_written=True),)))
-    return seen
+        return _sees_file(channel, FileProof.of(Path(probe.name), is_written=True))
 
 
 def _refuse_progress(progress: Progress | None) -> None:

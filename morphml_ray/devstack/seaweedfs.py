@@ -75,6 +75,13 @@ class SeaweedServer:
         secrets = f"&aws_access_key_id={ACCESS_KEY}&aws_secret_access_key={self._secret_key}"
         return url + secrets if with_credentials else url
 
+    @property
+    def pid(self) -> int:
+        """The number of the server's process."""
+        if self._process is None:
+            raise BackendUnavailable("SeaweedFS was not started")
+        return self._process.pid
+
     def exports(self) -> Mapping[str, str]:
         """Give the environment variables that lead to this server, for us and for any client of AWS."""
         return {

@@ -11,14 +11,17 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+
+from morphml_ray.devstack import DevStack
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUN_S = 120
@@ -37,9 +40,15 @@ def digits_command(folder: Path, *options: str) -> list[str]:
 
 
 def run_digits(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return run_example(digits_command(folder, *options), folder)
+
+
+def run_example(
+    command: list[str], folder: Path, settings: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     ran = subprocess.run(
-        digits_command(folder, *options),
-        env=example_environment(),
+        command,
+        env=example_environment() | dict(settings or {}),
         cwd=folder,
         capture_output=True,
         text=True,
@@ -77,7 +86,7 @@ def evolution(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.timeout(3 * RUN_S)
-def test_digits_evolution_goes_on_from_its_database(tmp_path: Path) -> None:
+def test_digits_evolution_goes_on_from_its_database(tmp_path: Path, network: ModuleType) -> None:
     first = run_digits(tmp_path, "--evaluations", "12")
 
     assert "12/12" in first.stderr
@@ -100,6 +109,24 @@ def test_digits_evolution_goes_on_from_its_database(tmp_path: Path) -> None:
     )
     assert generation >= 1, "the second run bred from the population of the first"
     assert_is_drawn(tmp_path / "digits.png")
+    assert_weights_are_those_of_the_best(tmp_path, second.stdout, network)
+
+
+def assert_weights_are_those_of_the_best(folder: Path, output: str, network: ModuleType) -> None:
+    """The artifact that the run names holds a network, whole, as accurate as the database says."""
+    query = (
+        "SELECT a.key, e.fitness, json_extract(e.metrics, '$.params') FROM evaluations e"
+        " JOIN architectures a ON a.id = e.architecture_id ORDER BY e.fitness DESC, e.id LIMIT 1"
+    )
+    ((key, fitness, params),) = stored(folder, query)
+    name = f"{key[:16]}-0.npz"
+    assert f'download_bytes("digits/{name}")' in output
+    (file,) = (folder / "storage" / "artifacts").rglob(name)
+    with np.load(file) as arrays:
+        assert sum(arrays[each].size for each in arrays.files if each != "graph") == params
+    best = network.unpack(file.read_bytes())
+    assert best.theta.size == params
+    assert best.accuracy(network.load_data()["validation"]) == pytest.approx(fitness)
 
 
 @pytest.mark.timeout(3 * RUN_S)
@@ -147,6 +174,41 @@ def assert_is_drawn(path: Path) -> None:
     height, width, _ = pixels.shape
     assert (width, height) >= (1000, 600)
     assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 50
+
+
+@pytest.mark.timeout(3 * RUN_S)
+def test_shared_storage_runs_twice(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "shared_storage.py")]
+    for _ in range(2):
+        ran = run_example(command, tmp_path)
+        assert "database: 3 evaluations, best 96.88%" in ran.stdout
+        assert "cache: {'accuracy': 0.96875}" in ran.stdout
+        assert re.search(r"^artifacts: shared_storage/\S+, 16,384 bytes$", ran.stdout, re.MULTILINE)
+    root = f"{tmp_path}/morphml_storage"
+    assert f"database: at sqlite:///{root}/morphml.db" in ran.stdout
+    assert "cache: at memory://" in ran.stdout
+    assert re.search(rf"^artifacts, node \w+: at file://{re.escape(root)}/artifacts", ran.stdout, re.MULTILINE)
+
+
+@pytest.mark.timeout(3 * RUN_S)
+def test_shared_storage_takes_all_servers_from_the_environment(tmp_path: Path, devstack: DevStack) -> None:
+    exports = devstack.exports()
+    for _ in range(2):
+        ran = run_example([sys.executable, str(EXAMPLES / "shared_storage.py")], tmp_path, exports)
+        assert "database: 3 evaluations, best 96.88%" in ran.stdout
+        assert "cache: {'accuracy': 0.96875}" in ran.stdout
+        assert re.search(r"^artifacts: shared_storage/\S+, 16,384 bytes$", ran.stdout, re.MULTILINE)
+    for scheme in ("postgresql", "redis", "s3"):
+        assert f": at {scheme}" in ran.stdout
+    for secret in secrets_of(exports):
+        assert secret not in ran.stdout + ran.stderr
+    assert not (tmp_path / "morphml_storage").exists(), "the servers have everything"
+
+
+def secrets_of(exports: Mapping[str, str]) -> list[str]:
+    """The passwords and the key that lead to the servers."""
+    passwords = [urlsplit(exports[name]).password for name in ("MORPHML_DATABASE_URL", "MORPHML_CACHE_URL")]
+    return [*filter(None, passwords), exports["AWS_SECRET_ACCESS_KEY"]]
 
 
 def test_digits_search_that_meets_only_duplicates_stops(evolution: ModuleType) -> None:

@@ -1,8 +1,7 @@
 """The artifacts that users store, through a real Ray, in a directory and on SeaweedFS."""
 
 import asyncio
-import dataclasses
-import os
+import pickle
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,68 +11,14 @@ from unittest import mock
 import numpy as np
 import pytest
 import ray
+from stores import MB, end, open_store, write_file
 
 import morphml_ray as mr
-from morphml_ray.actors.deploy import stop_actor
-from morphml_ray.actors.shared_files import FileProof
-from morphml_ray.client.artifact_actors import connect_artifacts
+from morphml_ray.actors.deploy import find_actors, stop_actor
 from morphml_ray.client.artifacts import artifact_settings
+from morphml_ray.client.database import DEFAULT_NAMESPACE
 from morphml_ray.client.remote_method import RemoteMethod
 from morphml_ray.devstack import SeaweedServer
-
-MB = 1024 * 1024
-
-
-def open_store(url: str, namespace: str, name: str = "test") -> mr.ArtifactStore:
-    settings = artifact_settings(mr.StorageConfig(artifacts=url))
-    return mr.ArtifactStore.over(connect_artifacts(settings, name, namespace, is_stated=True))
-
-
-def end(store: mr.ArtifactStore) -> None:
-    for handle in store.actors.running().values():
-        stop_actor(handle, 10)
-
-
-@pytest.fixture(params=["local", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty store, once on each technology."""
-    if request.param == "local":
-        return f"file://{tmp_path}/artifacts"
-    found: str = request.getfixturevalue("artifacts_url")
-    return found
-
-
-@pytest.fixture
-def store(url: str, namespace: str) -> Iterator[mr.ArtifactStore]:
-    """A store of the test's own."""
-    found = open_store(url, namespace)
-    yield found
-    end(found)
-
-
-@pytest.fixture
-def local_store(tmp_path: Path, namespace: str) -> Iterator[mr.ArtifactStore]:
-    """A store of the test's own in a directory."""
-    found = open_store(f"file://{tmp_path}/artifacts", namespace)
-    yield found
-    end(found)
-
-
-@pytest.fixture
-def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system of the caller's own: the actor finds none of its files."""
-    look = FileProof.of
-
-    def of(path: Path, *, is_written: bool = False) -> FileProof:
-        return dataclasses.replace(look(path, is_written=is_written), inode=0)
-
-    monkeypatch.setattr(FileProof, "of", of)
-
-
-def write_file(path: Path, size_bytes: int) -> bytes:
-    data = np.random.default_rng(size_bytes).bytes(size_bytes)
-    path.write_bytes(data)
-    return data
 
 
 def test_every_method_blocks_and_has_remote_with_the_same_value(store: mr.ArtifactStore, tmp_path: Path) -> None:
@@ -217,121 +162,6 @@ def test_lesson_29_only_reading_and_writing_is_presigned(artifacts_url: str, nam
     end(store)
 
 
-# Files
-
-
-def test_files_are_read_and_written_in_place(
-    store: mr.ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = write_file(tmp_path / "file", 20 * MB)
-    monkeypatch.chdir(tmp_path)
-    told: list[int] = []
-    with mock.patch("morphml_ray.client.file_transfers.upload_in_chunks", side_effect=AssertionError):
-        assert store.upload_file("file", "a/file", {"a": "b"}, progress=told.append) == "a/file"
-    assert told == sorted(set(told))
-    assert told[-1] == len(data)
-    told.clear()
-    with mock.patch("morphml_ray.client.file_transfers.download_in_chunks", side_effect=AssertionError):
-        assert store.download_file("a/file", "new/copy", progress=told.append) == str(tmp_path / "new/copy")
-    assert told[-1] == len(data)
-    assert Path("new/copy").read_bytes() == data
-    assert [path.name for path in Path("new").iterdir()] == ["copy"]
-    assert ray.get(store.upload_file.remote("file", "b")) == "b"
-    assert ray.get(store.download_file.remote("b", "new/copy")) == str(tmp_path / "new/copy")
-    with pytest.raises(mr.ValidationError, match="progress"):
-        store.upload_file.remote("file", "b", progress=told.append)
-
-
-@pytest.mark.usefixtures("unseen")
-@pytest.mark.parametrize("size_bytes", [0, 10, 8 * MB, 8 * MB + 1, 43 * MB])
-def test_files_that_the_actor_does_not_see_travel_in_chunks(
-    store: mr.ArtifactStore, tmp_path: Path, size_bytes: int
-) -> None:
-    data = write_file(tmp_path / "file", size_bytes)
-    told: list[int] = []
-    with mock.patch("morphml_ray.client.file_transfers._watch", side_effect=AssertionError):
-        assert store.upload_file(tmp_path / "file", "a", {"a": "ä"}, progress=told.append) == "a"
-        assert told[-1:] == ([size_bytes] if size_bytes else [])
-        assert len(told) == -(-size_bytes // (8 * MB))
-        told.clear()
-        assert store.download_file("a", tmp_path / "new/copy", progress=told.append) == str(tmp_path / "new/copy")
-        assert told[-1:] == ([size_bytes] if size_bytes else [])
-    assert (tmp_path / "new/copy").read_bytes() == data
-    assert (store.get_metadata("a") or {})["metadata"] == {"a": "ä"}
-    assert store.download_bytes("a") == data
-    assert ray.get(store.upload_file.remote(tmp_path / "file", "b")) == "b"
-    assert ray.get(store.download_file.remote("b", tmp_path / "copy")) == str(tmp_path / "copy")
-    assert (tmp_path / "copy").read_bytes() == data
-    with pytest.raises(mr.NotFoundError):
-        store.download_file("missing", tmp_path / "missing")
-    with pytest.raises(mr.AlreadyExistsError):
-        store.upload_file(tmp_path / "file", "a", if_absent=True)
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "artifacts") == ["copy", "file", "new"]
-
-
-@pytest.mark.usefixtures("unseen")
-def test_a_file_that_changes_while_it_is_sent_is_refused(store: mr.ArtifactStore, tmp_path: Path) -> None:
-    write_file(tmp_path / "file", 40 * MB)
-
-    def change(_: int) -> None:
-        with (tmp_path / "file").open("r+b") as file:
-            file.seek(-1, os.SEEK_END)
-            file.write(b"changed")
-
-    with pytest.raises(mr.ConflictError, match="changed"):
-        store.upload_file(tmp_path / "file", "a", progress=change)
-    with pytest.raises(mr.ConflictError, match="cut off"):
-        store.upload_file(tmp_path / "file", "a", progress=lambda _: os.truncate(tmp_path / "file", 10))
-    assert not store.exists("a")
-
-
-@pytest.mark.usefixtures("unseen")
-def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_again(
-    store: mr.ArtifactStore, tmp_path: Path
-) -> None:
-    old, new = (np.random.default_rng(seed).bytes(40 * MB) for seed in (1, 2))
-    store.upload_bytes(old, "a")
-    replaced: list[str] = []
-
-    def replace(_: int) -> None:
-        if not replaced:
-            replaced.append(store.upload_bytes(new, "a"))
-
-    store.download_file("a", tmp_path / "file", progress=replace)
-    assert (tmp_path / "file").read_bytes() == new
-
-
-def test_errors_of_files_are_pythons_own(local_store: mr.ArtifactStore, tmp_path: Path) -> None:
-    local_store.upload_bytes(b"1", "a")
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OSError, match="directory") as caught:
-        local_store.download_file("a", tmp_path / "file" / "below")
-    assert type(caught.value) in (NotADirectoryError, FileExistsError)
-    with pytest.raises(mr.ValidationError, match="regular file"):
-        local_store.download_file("a", tmp_path)
-    with pytest.raises(mr.ValidationError, match="regular file"):
-        local_store.upload_file(tmp_path, "b")
-    with pytest.raises(mr.ValidationError, match="path"):
-        local_store.upload_file(5, "b")  # type: ignore[arg-type]  # that it is wrong is the point
-
-
-def test_a_large_file_gets_a_bar(local_store: mr.ArtifactStore, tmp_path: Path) -> None:
-    with (tmp_path / "file").open("wb") as file:
-        file.truncate(200 * MB)
-    with (
-        mock.patch("morphml_ray.client.file_transfers.POLL_S", 0.01),
-        mock.patch("morphml_ray.client.progress.tqdm_ray.tqdm") as bar,
-    ):
-        local_store.upload_file(tmp_path / "file", "a")
-        local_store.download_file("a", tmp_path / "copy")
-    assert [call.kwargs["total"] for call in bar.call_args_list] == [200 * MB] * 2
-    assert sum(call.args[0] for call in bar.return_value.update.call_args_list) == 400 * MB
-    assert bar.return_value.close.call_count == 2
-
-
-# Places
-
-
 def test_lesson_48_tasks_use_it_and_look_nothing_up(store: mr.ArtifactStore, tmp_path: Path) -> None:
     @ray.remote(num_cpus=0)
     def work(store: mr.ArtifactStore, number: int, folder: Path) -> bytes:
@@ -381,7 +211,16 @@ def test_the_storage_has_them_all(namespace: str, tmp_path: Path, artifacts_url:
             ask()
 
 
-@pytest.mark.usefixtures("namespace")
+@pytest.fixture
+def alone(namespace: str) -> Iterator[None]:
+    """Ends the artifact actors of stores that stand alone, refused ones too."""
+    del namespace
+    yield
+    for handle in find_actors("artifacts:", DEFAULT_NAMESPACE).values():
+        stop_actor(handle, 10)
+
+
+@pytest.mark.usefixtures("alone")
 def test_a_store_alone(s3_server: SeaweedServer, artifacts_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = artifacts_url.removeprefix("s3://morphml/").partition("?")[0]
     access, secret = s3_server.exports()["AWS_ACCESS_KEY_ID"], s3_server.exports()["AWS_SECRET_ACCESS_KEY"]
@@ -391,7 +230,7 @@ def test_a_store_alone(s3_server: SeaweedServer, artifacts_url: str, monkeypatch
     assert "wrong" not in str(caught.value)
     store = mr.ArtifactStore("morphml", endpoint, access, secret, "us-east-1", prefix=prefix)
     store.upload_bytes(b"1", "a")
-    assert secret not in repr(store) + repr(vars(store))
+    assert secret not in repr(store) + repr(vars(store)) + repr(pickle.dumps(store.actors.settings))
     same = mr.ArtifactStore.from_url(artifacts_url)
     assert same.list_keys() == ["a"]
     assert same.channel.handle == store.channel.handle
@@ -399,17 +238,23 @@ def test_a_store_alone(s3_server: SeaweedServer, artifacts_url: str, monkeypatch
     monkeypatch.setenv("MY_SECRET", secret)
     with pytest.raises(mr.ConfigurationError, match="MY_SECRET"):  # which the actor does not have
         mr.ArtifactStore("morphml", endpoint, access, "env:MY_SECRET", prefix=prefix)
-    end(store)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_store_that_cannot_be_is_refused(s3_server: SeaweedServer) -> None:
+    exports = s3_server.exports()
+    keys = exports["AWS_ACCESS_KEY_ID"], exports["AWS_SECRET_ACCESS_KEY"]
     with pytest.raises(mr.ConfigurationError, match="no bucket missing-bucket"):
-        mr.ArtifactStore("missing-bucket", endpoint, access, secret, create_bucket=False)
-    wrongs: list[dict[str, Any]] = [
-        {"bucket": "UPPER"},
-        {"bucket": "abc", "endpoint_url": "host"},
-        {"bucket": "abc", "prefix": "a//b"},
-    ]
-    for wrong in wrongs:
-        with pytest.raises(mr.ConfigurationError):
-            mr.ArtifactStore(**wrong)
+        mr.ArtifactStore("missing-bucket", s3_server.endpoint_url, *keys, create_bucket=False)
+    for wrong in ("UPPER", "a", "a@b"):
+        with pytest.raises(mr.ConfigurationError, match="bucket"):
+            mr.ArtifactStore(wrong)
+    with pytest.raises(mr.ConfigurationError, match="endpoint_url"):
+        mr.ArtifactStore("abc", "host:80")
+    with pytest.raises(mr.ConfigurationError, match="prefix"):
+        mr.ArtifactStore("abc", prefix="a//b")
+    with pytest.raises(mr.ConfigurationError, match="together"):
+        mr.ArtifactStore("abc", aws_access_key=keys[0])
 
 
 @pytest.mark.usefixtures("namespace")

@@ -17,6 +17,7 @@ from waiting import wait_until
 import morphml_ray as mr
 from morphml_ray import errors
 from morphml_ray.actors import deploy
+from morphml_ray.actors.deploy import find_actors
 from morphml_ray.cli import main
 
 
@@ -84,7 +85,9 @@ def test_lesson_52_another_database_under_the_same_name_is_a_conflict(
 def test_lesson_15_a_file_in_use_is_refused(sqlite_storage: mr.Storage, namespace: str, tmp_path: Path) -> None:
     with pytest.raises(mr.ConflictError, match="in use by another process"):
         mr.connect(root=str(tmp_path / "store"), namespace=namespace, name="second")
-    ray.kill(ray.get_actor("database:second", namespace=namespace))
+    for kind in ("database", "cache", "artifacts"):
+        for handle in find_actors(f"{kind}:second", namespace).values():
+            ray.kill(handle)
     assert sqlite_storage.database.list_experiments() == []
 
 

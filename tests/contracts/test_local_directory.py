@@ -118,7 +118,7 @@ def test_damage_is_not_copied(store: LocalArtifactBackend, root: Path) -> None:
 def test_a_flipped_byte_in_the_metadata_is_damage(store: LocalArtifactBackend, root: Path) -> None:
     store.put("key", b"data", {"name": "value"})
     content = (root / "key").read_bytes()
-    (root / "key").write_bytes(content.replace(b"value", b"walue"))
+    (root / "key").write_bytes(content.replace(b"value", b"Value"))
     with pytest.raises(CorruptDataError, match="damaged"):
         store.head("key")
 

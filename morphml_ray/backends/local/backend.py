@@ -189,9 +189,11 @@ class LocalArtifactBackend:
                 _tell(progress, len(block))
             return stored.info(key)
 
-    def get_file(self, key: str, path: str | os.PathLike[str], progress: Progress | None = None) -> ObjectInfo:
+    def get_file(
+        self, key: str, path: str | os.PathLike[str], progress: Progress | None = None, *, sync: bool = True
+    ) -> ObjectInfo:
         """See ``ArtifactBackend.get_file``."""
-        with self._directory.reading(check_key(key), "get_file") as stored, replaced_target(path) as target:
+        with self._directory.reading(check_key(key), "get_file") as stored, replaced_target(path, sync=sync) as target:
             position = 0
             for block in self._verified_blocks(key, stored):
                 write_all(target, block, position)

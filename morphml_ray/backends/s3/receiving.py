@@ -16,7 +16,7 @@ from morphml_ray.backends.s3.driver_errors import code_of
 from morphml_ray.backends.s3.parts import Part, one_at_a_time, split, work_on
 from morphml_ray.errors import BackendUnavailable, ConflictError, CorruptDataError
 
-_BLOCK_BYTES = 1024 * 1024
+_BLOCK_BYTES = 256 * 1024
 
 Result = TypeVar("Result")
 

@@ -1,4 +1,4 @@
-"""Answers of an artifact actor on their way: unpickling them, where they arrive, gives what the caller asked for."""
+"""Values on their way to and from an artifact actor: unpickling them, where they arrive, gives what is meant."""
 
 import pickle
 from collections.abc import Iterable, Sequence
@@ -10,8 +10,27 @@ from typing_extensions import Buffer
 from morphml_ray.backends.artifact_contract import ObjectInfo
 
 
+class Payload:
+    """Bytes of a caller: they travel in shared memory, and arrive as a view of it, without a copy.
+
+    A ``pickle.PickleBuffer`` alone would do, but not in the arguments of a call: Python crashes when it collects one
+    over a memoryview in a cycle of garbage, such as the traceback of a failed call. Here it lives only while it is
+    pickled.
+
+    Args:
+        data: contiguous; read when it is pickled.
+    """
+
+    def __init__(self, data: Buffer) -> None:
+        self._data = data
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        """Send the bytes beside the pickle, not in it."""
+        return memoryview, (pickle.PickleBuffer(self._data),)
+
+
 class OutgoingBytes:
-    """Bytes of an object: they travel in shared memory, and are copied once, where they arrive, into ``bytes``."""
+    """Bytes of an object: they travel like a payload, and are copied once, where they arrive, into ``bytes``."""
 
     def __init__(self, data: Buffer) -> None:
         self._data = data

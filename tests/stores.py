@@ -1,0 +1,28 @@
+"""Stores of a test's own, with nothing else of a storage, and files to put into them."""
+
+from pathlib import Path
+
+import numpy as np
+
+import morphml_ray as mr
+from morphml_ray.actors.deploy import stop_actor
+from morphml_ray.client.artifact_actors import connect_artifacts
+from morphml_ray.client.artifacts import artifact_settings
+
+MB = 1024 * 1024
+
+
+def open_store(url: str, namespace: str, name: str = "test") -> mr.ArtifactStore:
+    settings = artifact_settings(mr.StorageConfig(artifacts=url))
+    return mr.ArtifactStore.over(connect_artifacts(settings, name, namespace, is_stated=True))
+
+
+def end(store: mr.ArtifactStore) -> None:
+    for handle in store.actors.running().values():
+        stop_actor(handle, 10)
+
+
+def write_file(path: Path, size_bytes: int) -> bytes:
+    data = np.random.default_rng(size_bytes).bytes(size_bytes)
+    path.write_bytes(data)
+    return data
