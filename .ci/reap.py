@@ -80,6 +80,18 @@ def end_leftovers(group: int) -> None:
         time.sleep(0.1)
 
 
+def wait_for(command: int, limit_s: float) -> int | None:
+    """Wait for the command, and bury the orphans that end meanwhile; None when the time is up."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(-1, os.WNOHANG)
+        if ended == command:
+            return os.waitstatus_to_exitcode(status)
+        if not ended:
+            time.sleep(0.05)
+    return None
+
+
 def stop(number: int, _frame: FrameType | None) -> None:
     """Turn a signal into an exit, so that the leftovers are ended on the way out."""
     sys.exit(128 + number)
@@ -94,10 +106,10 @@ def main() -> int:
     # On Linux the command stays in our group, so that whoever kills the group reaches it.
     child = subprocess.Popen(command, start_new_session=not IS_LINUX)  # noqa: S603 - our caller's own words
     try:
-        return child.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        sys.stdout.write(f"time is up: {' '.join(command)} ran for {limit_s:.0f} s\n")
-        return TIME_IS_UP
+        code = wait_for(child.pid, limit_s)
+        if code is None:
+            sys.stdout.write(f"time is up: {' '.join(command)} ran for {limit_s:.0f} s\n")
+        return TIME_IS_UP if code is None else code
     finally:
         end_leftovers(child.pid)
 
