@@ -159,13 +159,5 @@ def family_of(stack: DevStack | PostgresServer | ValkeyServer | SeaweedServer | 
 
 
 def survivors(family: list[Seen], timeout_s: float = 0) -> list[psutil.Process]:
-    """Give those who are still there; who ended and waits to be buried by init is not."""
-    left = psutil.wait_procs([seen.process for seen in family], timeout=timeout_s)[1]
-    return [process for process in left if not _has_ended(process)]
-
-
-def _has_ended(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
+    """Give those who are still there."""
+    return list(psutil.wait_procs([seen.process for seen in family], timeout=timeout_s)[1])
