@@ -1,9 +1,11 @@
 # `make help` lists the targets. Everything lives in .venv inside this folder, made on first use.
 #
-# Settings: PYTHON=python3.12 chooses the interpreter for a new .venv; ARGS='...' is passed on to what a target runs.
+# Settings: PYTHON=python3.12 chooses the interpreter for a new .venv; ARGS='...' is passed on to what a target runs;
+# BENCH=cache, artifacts or scale chooses another benchmark.
 
 PYTHON ?= python3
 ARGS ?=
+BENCH ?= record_results
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,8 +40,8 @@ fmt: $(VENV)/.test ## Format the code and apply the safe fixes of the linter
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.bench ## Compare results recorded per second with the peers (ARGS passed on)
-	@$(BIN)/python benchmarks/record_results.py $(ARGS)
+bench: $(VENV)/.bench ## Compare with the peers: results recorded per second, or BENCH=cache, artifacts, scale
+	@$(BIN)/python benchmarks/$(BENCH).py $(ARGS)
 
 clean: ## Remove .venv, caches and build products; recorded results stay
 	@rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* htmlcov

@@ -24,11 +24,13 @@ from rates import Rates, Target, judge, verdicts
 from workload import Workload
 
 import morphml_ray as mr
+from morphml_ray.actors.cache import CacheActor
 from morphml_ray.actors.cached_values import encode_value
+from morphml_ray.actors.deploy import HEALTH
 from morphml_ray.devstack import DevStack
 
 VALKEY, MEMORY = "Valkey", "memory"
-NO_OP = "no-op actor, two small arguments"
+NO_OP, COROUTINE = "no-op actor, as the cache's", "no-op actor of coroutines"
 GET, SET, MANY = "get", "set", "get_multiple, 100 keys"
 OURS, ALONE = "{}: {}", "redis-py alone: {}"
 _KEYS = tuple(f"architecture {number}" for number in range(100))
@@ -37,6 +39,32 @@ _PEER_PREFIX = "peer:"
 
 WANTED_OF_NO_OP = 0.8
 WANTED_OF_SINGLE_GETS = 20.0
+
+
+class Nothing:
+    """Takes what the cache actor takes, on as many threads, and does nothing with it."""
+
+    def get_multiple(self, keys: list[str]) -> None:
+        """Give nothing."""
+
+
+@dataclass(frozen=True)
+class NoOp:
+    """Calls with one key, and an answer without a value: the least that a look-up costs."""
+
+    handle: Any
+
+    @contextlib.contextmanager
+    def session(self, workload: Workload) -> Iterator[Callable[[], int]]:
+        """See ``Pattern``."""
+        del workload
+        keys = itertools.cycle(_KEYS)
+
+        def step() -> int:
+            ray.get(self.handle.get_multiple.remote([next(keys)]))
+            return 1
+
+        yield step
 
 
 @dataclass(frozen=True)
@@ -98,9 +126,12 @@ def all_patterns(urls: Mapping[str, str], server_url: str, directory: Path) -> I
     """
     patterns: dict[str, Pattern] = {}
     with contextlib.ExitStack() as started:
-        no_op = start_no_op()
+        shell: Any = ray.remote(concurrency_groups={HEALTH: 2})(Nothing)  # type: ignore[call-overload]  # Ray's stubs
+        no_op = shell.options(num_cpus=0, max_concurrency=CacheActor.THREADS, max_task_retries=-1).remote()
+        coroutine = start_no_op()
         started.callback(ray.kill, no_op)
-        patterns[NO_OP] = NoOpSmall(no_op)
+        started.callback(ray.kill, coroutine)
+        patterns |= {NO_OP: NoOp(no_op), COROUTINE: NoOpSmall(coroutine)}
         for kind, url in urls.items():
             storage = mr.connect(cache=url, root=str(directory / kind), name=kind)
             started.callback(storage.shutdown)
@@ -124,7 +155,8 @@ def targets(workers: int) -> Iterator[Target]:
     """Give what must be reached with so many workers; what has no target is in the table."""
     for kind in (VALKEY, MEMORY):
         get, many = OURS.format(kind, GET), OURS.format(kind, MANY)
-        yield Target(f"{kind}: get / no-op actor, W = {workers}", get, NO_OP, WANTED_OF_NO_OP, workers)
+        for no_op in (NO_OP, COROUTINE):
+            yield Target(f"{kind}: get / {no_op}, W = {workers}", get, no_op, WANTED_OF_NO_OP, workers)
         title = f"{kind}: get_multiple / get, keys, W = {workers}"
         yield Target(title, many, get, WANTED_OF_SINGLE_GETS, workers)
 

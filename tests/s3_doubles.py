@@ -22,9 +22,16 @@ class Asked(NamedTuple):
 
 
 class Answer(NamedTuple):
+    """What is said; an empty header is left out, and Content-Length may be a lie."""
+
     status: int
     body: bytes = b""
     headers: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
+
+
+def is_direct(asked: Asked) -> bool:
+    """Tell whether a request went past boto3, which numbers its own."""
+    return "amz-sdk-invocation-id" not in asked.headers
 
 
 def refusal(status: int, code: str = "", message: str = "as the test wants it") -> Answer:
@@ -38,7 +45,7 @@ class FakeS3:
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self.say: Callable[[Asked], Answer | None] = lambda _: None
-        self._is_closed = False
+        self._closed = threading.Event()
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -60,17 +67,20 @@ class FakeS3:
         self._thread.start()
 
     def answer(self, handler: BaseHTTPRequestHandler, asked: Asked) -> None:
-        if self._is_closed:  # on a connection that is still there
+        if not self._closed.is_set():
+            self.asked.append(asked)
+            answer = self.say(asked)
+        if self._closed.is_set():  # on a connection that is still there
             handler.close_connection = True
             return
-        self.asked.append(asked)
-        answer = self.say(asked)
         if answer is None:
             answer = Answer(200, EMPTY_LISTING if "list-type=2" in asked.path else b"")
         handler.send_response(answer.status)
-        for name, value in {"ETag": '"1"', **answer.headers}.items():
-            handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(answer.body)))
+        for name, value in {"ETag": '"1"', "Content-Length": str(len(answer.body)), **answer.headers}.items():
+            if value:
+                handler.send_header(name, value)
+        # A body that is not as long as announced can only end with the connection.
+        handler.close_connection |= "Content-Length" in answer.headers
         handler.end_headers()
         if asked.method != "HEAD":
             handler.wfile.write(answer.body)
@@ -86,10 +96,14 @@ class FakeS3:
             f"&aws_secret_access_key=S3NTINEL{options}"
         )
 
+    def stall(self) -> None:
+        """Say nothing until the end."""
+        self._closed.wait()
+
     def close(self) -> None:
-        if self._is_closed:
+        if self._closed.is_set():
             return
-        self._is_closed = True
+        self._closed.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

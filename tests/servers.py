@@ -95,20 +95,16 @@ def s3_server() -> Iterator[SeaweedServer]:
         server.stop()
 
 
-@pytest.fixture(scope="session")
-def s3_bucket(s3_server: SeaweedServer) -> Iterator[S3ArtifactBackend]:
-    """The bucket that all tests share, each below a prefix of its own."""
-    with opened_store(s3_server.bucket_url("morphml", with_credentials=True)) as bucket:
-        yield bucket
-
-
 @pytest.fixture
-def artifacts_url(s3_server: SeaweedServer, s3_bucket: S3ArtifactBackend) -> Iterator[str]:
+def artifacts_url(s3_server: SeaweedServer) -> Iterator[str]:
     """The URL, with credentials, of a prefix of the test's own, empty; no unfinished upload may be left there."""
     prefix = f"test-{secrets.token_hex(6)}"
-    yield s3_server.bucket_url("morphml", prefix, with_credentials=True)
-    left = s3_bucket.purge_uploads(0)
-    s3_bucket.delete_prefix(prefix)
+    url = s3_server.bucket_url("morphml", prefix, with_credentials=True)
+    yield url
+    with opened_store(url) as store:
+        left = store.purge_uploads(0)
+    with opened_store(s3_server.bucket_url("morphml", with_credentials=True)) as bucket:
+        bucket.delete_prefix(prefix)
     assert not left, "the test left unfinished uploads behind"
 
 

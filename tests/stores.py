@@ -6,7 +6,7 @@ import numpy as np
 
 import morphml_ray as mr
 from morphml_ray.actors.deploy import stop_actor
-from morphml_ray.client.artifact_actors import connect_artifacts
+from morphml_ray.client.artifact_actors import start_artifacts
 from morphml_ray.client.artifacts import artifact_settings
 
 MB = 1024 * 1024
@@ -14,7 +14,7 @@ MB = 1024 * 1024
 
 def open_store(url: str, namespace: str, name: str = "test") -> mr.ArtifactStore:
     settings = artifact_settings(mr.StorageConfig(artifacts=url))
-    return mr.ArtifactStore.over(connect_artifacts(settings, name, namespace, is_stated=True))
+    return mr.ArtifactStore.over(start_artifacts(settings, name, namespace, is_stated=True, is_new=True).open())
 
 
 def end(store: mr.ArtifactStore) -> None:

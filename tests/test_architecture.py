@@ -64,6 +64,11 @@ MAY_IMPORT = {
     "ray": NEAR_RAY,
 }
 
+# What runs code that is in data.
+UNPICKLER = re.compile(
+    r"(^|\.)(_?pickle|cloudpickle|dill|marshal|shelve|joblib|torch)\.(loads?|open|Unpickler)$|\.read_pickle$"
+)
+
 # Files that say what is installed, and pip's words for an index beside addresses of one.
 INSTALL_FILES = ("constraints.txt", "pyproject.toml", "Makefile", ".pre-commit-config.yaml", ".ci", ".github")
 INDEX_ADDRESS = re.compile(
@@ -110,6 +115,22 @@ def imported_packages(source: str) -> set[str]:
             found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def unpickling(source: str) -> set[str]:
+    """What a file uses, or imports, that unpickles; a second name for a module of that kind would hide it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        names: list[str] = []
+        if isinstance(node, ast.Attribute):
+            names = [ast.unparse(node)]
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            origin = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            names = [f"{origin}{alias.name}" + (".load" if alias.asname else "") for alias in node.names]
+        elif isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
+            found.add(ast.unparse(node))
+        found |= {name for name in names if UNPICKLER.search(name)}
     return found
 
 
@@ -201,6 +222,13 @@ def test_ray_remote_stands_in_one_file() -> None:
     assert users == {"morphml_ray/actors/deploy.py"}
 
 
+def test_lesson_17_unpickling_stands_in_one_file() -> None:
+    # The contract suites are tests themselves: they unpickle what they have just pickled.
+    files = [file for file in python_files("morphml_ray") if file.parent.name != "testing"]
+    found = {shown(file): unpickling(file.read_text(encoding="utf-8")) for file in files}
+    assert {name: used for name, used in found.items() if used} == {"morphml_ray/serde/pickled.py": {"pickle.loads"}}
+
+
 def test_every_test_can_fail() -> None:
     idle = [
         f"{shown(file)}:{function.name}"
@@ -235,6 +263,15 @@ def test_these_rules_can_be_broken() -> None:
         "ray",
         "sqlalchemy",
     }
+    hidden = "from pickle import Unpickler, dumps\nimport cloudpickle as c\nray.cloudpickle.load(f)\npd.read_pickle(f)"
+    assert unpickling(f"{hidden}\nnp.load(f, allow_pickle=True)") == {
+        "pickle.Unpickler",
+        "cloudpickle.load",
+        "ray.cloudpickle.load",
+        "pd.read_pickle",
+        "allow_pickle=True",
+    }
+    assert unpickling("import pickle\njson.loads(b)\npickle.dumps(v)\nnp.load(f, allow_pickle=False)") == set()
     assert INDEX_ADDRESS.search("--extra-index-url x")
     assert INDEX_ADDRESS.search("https://files.example/simple/")
     assert not INDEX_ADDRESS.search("https://keepachangelog.com/en/1.1.0/")

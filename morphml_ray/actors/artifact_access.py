@@ -44,6 +44,8 @@ class ArtifactAccess:
         self._has_home = has_home
         self._backend: ArtifactBackend | None = None
         self._opening = threading.Lock()
+        self._failure = ""
+        self._failed_at = 0.0
         self._outage: str | None = None
         self._is_stopping = False
         self._purge_at = 0.0
@@ -78,6 +80,10 @@ class ArtifactAccess:
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
         raise BackendUnavailable("the artifact actor is shutting down")
 
+    def silent_s(self) -> float:
+        """Tell for how long the store has answered nothing, in seconds."""
+        return time.monotonic() - (0.0 if self._backend is None else self._backend.answered_at)
+
     def status(self) -> dict[str, Any]:
         """Tell how the store does, without asking it."""
         return {"is_open": self._backend is not None, "outage": self._outage}
@@ -92,18 +98,34 @@ class ArtifactAccess:
         if self._backend is not None:
             self._backend.close()
 
+    def verify(self, url: BackendUrl) -> None:
+        """Open the store with another URL of it, and close it again; blocks."""
+        self._open(url).close()
+
     def _opened(self) -> ArtifactBackend:
+        if self._backend is not None:
+            return self._backend
+        asked_at = time.monotonic()
         with self._opening:
             if self._backend is None:
-                backend = create_artifact_backend(self._url, timeout_s=min(SERVER_TIMEOUT_S, self._deadline_s))
-                is_reference = self._url.path is None
-                if is_reference and not self._has_home and self._url.resolve("artifacts").startswith("file:"):
-                    raise ConfigurationError(
-                        f"{self._url.masked} leads to a directory, which is on one node only: state it as file:///path"
-                    )
-                backend.open()
-                self._backend = backend
+                if self._failed_at > asked_at:  # while this thread waited: once more would take as long again
+                    raise BackendUnavailable(self._failure)
+                try:
+                    self._backend = self._open(self._url)
+                except BackendUnavailable as error:
+                    self._failure, self._failed_at = str(error), time.monotonic()
+                    raise
             return self._backend
+
+    def _open(self, url: BackendUrl) -> ArtifactBackend:
+        backend = create_artifact_backend(url, timeout_s=min(SERVER_TIMEOUT_S, self._deadline_s))
+        is_reference = url.path is None
+        if is_reference and not self._has_home and url.resolve("artifacts").startswith("file:"):
+            raise ConfigurationError(
+                f"{url.masked} leads to a directory, which is on one node only: state it as file:///path"
+            )
+        backend.open()
+        return backend
 
     def _note_answer(self) -> None:
         """After an outage, and now and then, free what was left unfinished."""
@@ -116,9 +138,11 @@ class ArtifactAccess:
     def _purge(self) -> None:
         try:
             purged = self._opened().purge_uploads(PURGE_AGE_S)
-        except MorphMLRayError as error:
+        except BackendUnavailable as error:
             self._purge_at = time.monotonic() + PURGE_AGAIN_S
-            logger.warning("Unfinished uploads are left for later: %s", error)
+            logger.info("Unfinished uploads are left for later: %s", error)
+        except MorphMLRayError as error:  # such as a right that is missing: soon again would be in vain
+            logger.warning("Unfinished uploads cannot be freed: %s", error)
         else:
             if purged:
                 logger.info("Freed %d unfinished uploads", purged)

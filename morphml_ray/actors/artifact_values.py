@@ -1,7 +1,7 @@
 """Values on their way to and from an artifact actor: unpickling them, where they arrive, gives what is meant."""
 
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, SupportsIndex
 
@@ -40,6 +40,17 @@ class OutgoingBytes:
         return bytes, (pickle.PickleBuffer(self._data),)
 
 
+class OutgoingObjects:
+    """Bytes of objects under their keys, beside the pickle as ``OutgoingBytes`` are; they arrive as a dict."""
+
+    def __init__(self, found: Mapping[str, Buffer]) -> None:
+        self._found = found
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        """Send the bytes beside the pickle, not in it."""
+        return _read_objects, (list(self._found), [pickle.PickleBuffer(data) for data in self._found.values()])
+
+
 class Listing:
     """Objects of a listing, as few bytes a piece; they arrive as dicts."""
 
@@ -59,6 +70,10 @@ def describe_object(info: ObjectInfo) -> dict[str, Any]:
         "content_type": info.content_type,
         "metadata": dict(info.metadata),
     }
+
+
+def _read_objects(keys: Sequence[str], data: Sequence[Buffer]) -> dict[str, bytes]:
+    return {key: bytes(each) for key, each in zip(keys, data, strict=True)}
 
 
 def _read_rows(rows: Sequence[tuple[str, int, datetime]]) -> list[dict[str, Any]]:

@@ -1,25 +1,34 @@
 """The actor in front of the artifacts, one on each node."""
 
 import asyncio
-import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias, TypeVar, cast
 
 from typing_extensions import Buffer
 
 from morphml_ray.actors.artifact_access import ArtifactAccess
-from morphml_ray.actors.artifact_values import Listing, OutgoingBytes, describe_object
+from morphml_ray.actors.artifact_batches import (
+    FIRST_READ_BYTES,
+    deal,
+    get_all,
+    get_small,
+    get_whole,
+    put_all,
+    write_options,
+)
+from morphml_ray.actors.artifact_values import Listing, OutgoingBytes, OutgoingObjects, describe_object
 from morphml_ray.actors.description import PROTOCOL_VERSION, ActorDescription
 from morphml_ray.actors.shared_files import FileProof
 from morphml_ray.actors.transfers import Transfer, Transfers
 from morphml_ray.backends.artifact_checks import WriteRequest
 from morphml_ray.backends.artifact_contract import ArtifactBackend, UploadId
 from morphml_ray.config import BackendUrl, fingerprint
-from morphml_ray.errors import ConflictError, ValidationError
+from morphml_ray.errors import ValidationError
 
 OPERATIONS = frozenset(
     {
@@ -29,11 +38,10 @@ OPERATIONS = frozenset(
 )
 THREADS = 8
 LOOKUP_THREADS = 4
-FIRST_READ_BYTES = 1024 * 1024
-"""What is read before the size of an object is known: most objects are read with one request."""
-READ_TURNS = 3
 
+Item = TypeVar("Item")
 T = TypeVar("T")
+Work: TypeAlias = Callable[[Sequence[Item], ArtifactBackend, Transfer], T]
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class ArtifactSettings:
 
     def describe(self) -> ActorDescription:
         """Tell what an actor of these settings serves."""
-        return ActorDescription(PROTOCOL_VERSION, fingerprint(self.url), self.url.masked, self.deadline_s)
+        return ActorDescription(PROTOCOL_VERSION, fingerprint(self.url), self.url, self.deadline_s)
 
 
 class ArtifactActor:
@@ -92,6 +100,15 @@ class ArtifactActor:
         """
         await self._look_up(lambda _: None)
 
+    async def verify(self, url: BackendUrl) -> None:
+        """Check what somebody else states of the store that this actor serves.
+
+        Raises:
+            ConfigurationError: with that nobody is let in.
+            BackendUnavailable: the store does not answer.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._lookups, self._access.verify, url)
+
     # Bytes
 
     async def put(self, write: WriteRequest, data: Buffer, patience_s: float = 0.0) -> str:
@@ -107,37 +124,67 @@ class ArtifactActor:
         """
         view = memoryview(data)
         return await self._transfer(
-            lambda backend, _: backend.put(write.key, view, **_options(write)).key, view.nbytes, patience_s
+            lambda backend, _: backend.put(write.key, view, **write_options(write)).key, view.nbytes, patience_s
         )
 
-    async def get(self, key: str, offset: int, length: int | None) -> OutgoingBytes:
+    async def get(self, key: str, offset: int, length: int | None, version: str | None = None) -> OutgoingBytes:
         """Read an object or a range of it; see ``ArtifactBackend.get``."""
         if length is not None:
-            return OutgoingBytes(await self._read(key, offset, length))
-        data = await self._read(key, offset, FIRST_READ_BYTES)
+            return OutgoingBytes(await self._read(key, offset, length, version))
+        data = await self._read(key, offset, FIRST_READ_BYTES, version)
         if len(data) < FIRST_READ_BYTES:
             return OutgoingBytes(data)
-        for _ in range(READ_TURNS):
-            info = await self.call("head", key)
-            if info is None or offset:
-                break
-            with contextlib.suppress(ConflictError):  # replaced since it was looked at
-                return OutgoingBytes(await self._read_whole(key, info.size_bytes))
+        info = await self.call("head", key)
+        if info is not None and offset == 0 and version is None:
+            return OutgoingBytes(
+                await self._transfer(partial(get_whole, key), info.size_bytes, self._settings.deadline_s)
+            )
         left_bytes = 0 if info is None else max(0, info.size_bytes - offset)
-        return OutgoingBytes(await self._read(key, offset, left_bytes))
+        return OutgoingBytes(await self._read(key, offset, left_bytes, version or (info and info.version)))
 
-    async def _read(self, key: str, offset: int, length: int) -> bytes:
+    async def _read(self, key: str, offset: int, length: int, version: str | None) -> bytes:
         return await self._transfer(
-            lambda backend, _: backend.get(key, offset, length), length, self._settings.deadline_s
+            lambda backend, _: backend.get(key, offset, length, version), length, self._settings.deadline_s
         )
 
-    async def _read_whole(self, key: str, size_bytes: int) -> bytearray:
-        def read(backend: ArtifactBackend, transfer: Transfer) -> bytearray:
-            buffer = bytearray(size_bytes)
-            backend.get_into(key, buffer, transfer.advance)
-            return buffer
+    # Many small objects at once
 
-        return await self._transfer(read, size_bytes, self._settings.deadline_s)
+    async def put_multiple(
+        self, writes: Sequence[WriteRequest], data: Sequence[Buffer], patience_s: float = 0.0
+    ) -> list[str]:
+        """Store objects, gives their keys; see ``put``."""
+        objects = [(write, memoryview(each)) for write, each in zip(writes, data, strict=True)]
+        await self._share(put_all, objects, sum(view.nbytes for _, view in objects), patience_s)
+        return [write.key for write in writes]
+
+    async def get_multiple(self, keys: Sequence[str]) -> OutgoingObjects:
+        """Read whole objects; those that are missing are left out."""
+        return await self._get_each(get_all, keys)
+
+    async def get_small(self, keys: Sequence[str]) -> OutgoingObjects:
+        """Read objects below ``FIRST_READ_BYTES``; the others, and those that are missing, are left out."""
+        return await self._get_each(get_small, keys)
+
+    async def _get_each(self, work: Work[str, dict[str, Buffer]], keys: Sequence[str]) -> OutgoingObjects:
+        found = await self._share(work, keys, len(keys) * FIRST_READ_BYTES, self._settings.deadline_s)
+        merged = {key: data for each in found for key, data in each.items()}
+        return OutgoingObjects({key: merged[key] for key in keys if key in merged})
+
+    async def _share(
+        self,
+        work: Work[Item, T],
+        items: Sequence[Item],
+        size_bytes: int,
+        patience_s: float,
+    ) -> list[T]:
+        """Let all threads have a part of a batch; gives their results."""
+        async with self._transfers.admitted(size_bytes, patience_s) as transfer:
+            runs = [self._access.run(partial(work, part), transfer, self._threads) for part in deal(items, THREADS)]
+            results = await asyncio.gather(*runs, return_exceptions=True)
+        failed = next((result for result in results if isinstance(result, BaseException)), None)
+        if failed is not None:
+            raise failed
+        return cast("list[T]", results)
 
     # Files
 
@@ -155,7 +202,7 @@ class ArtifactActor:
         """
         return await self._transfer(
             lambda backend, transfer: (
-                backend.put_file(write.key, path, progress=transfer.advance, **_options(write)).key
+                backend.put_file(write.key, path, progress=transfer.advance, **write_options(write)).key
             ),
             name=name,
         )
@@ -170,7 +217,7 @@ class ArtifactActor:
 
     async def progress(self, name: str = "") -> tuple[int, float]:
         """Tell how many bytes a named transfer has moved, and for how many seconds nothing at all has."""
-        return self._transfers.moved_bytes(name), self._transfers.stalled_s()
+        return self._transfers.moved_bytes(name), min(self._transfers.stalled_s(), self._access.silent_s())
 
     # Chunks, from where this process sees no files
 
@@ -178,7 +225,7 @@ class ArtifactActor:
         """Begin to store what arrives in chunks; see ``ArtifactBackend.begin_upload``."""
         return await self._look_up(
             lambda backend: backend.begin_upload(
-                write.key, chunk_bytes=chunk_bytes, checksum=checksum, **_options(write)
+                write.key, chunk_bytes=chunk_bytes, checksum=checksum, **write_options(write)
             )
         )
 
@@ -255,7 +302,3 @@ class ArtifactActor:
     ) -> T:
         async with self._transfers.admitted(size_bytes, patience_s, name) as transfer:
             return await self._access.run(work, transfer, self._threads)
-
-
-def _options(write: WriteRequest) -> dict[str, Any]:
-    return {name: value for name, value in asdict(write).items() if name != "key"}

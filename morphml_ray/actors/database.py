@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ class DatabaseSettings:
 
     def describe(self) -> ActorDescription:
         """Tell what an actor of these settings serves."""
-        return ActorDescription(PROTOCOL_VERSION, fingerprint(self.url), self.url.masked, self.deadline_s)
+        return ActorDescription(PROTOCOL_VERSION, fingerprint(self.url), self.url, self.deadline_s)
 
 
 class DatabaseActor:
@@ -72,6 +73,19 @@ class DatabaseActor:
             BackendUnavailable: the database stayed away for the deadline.
         """
         await self.flush()
+
+    async def verify(self, url: BackendUrl) -> None:
+        """Check what somebody else states of the database that this actor serves.
+
+        Raises:
+            ConfigurationError: with that nobody is let in.
+            BackendUnavailable: the database does not answer.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._readers, self._verify, url)
+
+    def _verify(self, url: BackendUrl) -> None:
+        with closing(type(self._database)(url, pool_size=1)) as other:
+            other.open()
 
     async def save(
         self, experiment: ExperimentRef, evaluations: Sequence[EncodedEvaluation], patience_s: float = 0.0
@@ -156,6 +170,7 @@ class DatabaseActor:
             "place": self._settings.url.masked,
             "pid": os.getpid(),
             "started_at": self._started_at,
+            "is_open": self._database.is_open,
             "reads": self._reads,
             "pool": self._database.pool_status(),
             **self._queue.status(),

@@ -20,6 +20,10 @@ ASK_TIMEOUT_S = 60.0
 class Settings(Protocol):
     """What an actor is made of."""
 
+    @property
+    def url(self) -> BackendUrl:
+        """What it serves; references to secrets, never secrets."""
+
     def describe(self) -> ActorDescription:
         """Tell what an actor of these settings serves."""
 
@@ -59,12 +63,14 @@ def start_actor(
     """Get or create the detached actor of that name; racing callers get the same one.
 
     Args:
-        kind: its plain class.
+        kind: its plain class; one without coroutines states on how many ``THREADS`` its calls run.
         settings: what it is made of; without secrets, for Ray's control store keeps them as they are.
         name: of the actor.
         namespace: of Ray.
         node_id: where it must run; None lets Ray choose.
     """
+    threads = getattr(kind, "THREADS", None)
+    concurrency = {} if threads is None else {"max_concurrency": threads}
     placement = "DEFAULT" if node_id is None else NodeAffinitySchedulingStrategy(node_id, soft=False)
     handle: ActorHandle[Any] = (
         _shell(kind)
@@ -77,6 +83,7 @@ def start_actor(
             max_restarts=-1,
             max_task_retries=-1,
             scheduling_strategy=placement,
+            **concurrency,
         )
         .remote(settings)
     )
@@ -115,7 +122,7 @@ def check_actor(handle: "ActorHandle[Any]", settings: Settings | None) -> ActorD
         found: ActorDescription = ray.get(
             handle.describe.options(concurrency_group=HEALTH).remote(), timeout=ASK_TIMEOUT_S
         )
-    except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError) as error:
+    except ray.exceptions.RayError as error:
         raise BackendUnavailable(f"an actor of morphml_ray does not answer: {error}") from error
     if found.protocol_version != PROTOCOL_VERSION:
         raise ConflictError(
@@ -131,6 +138,15 @@ def check_actor(handle: "ActorHandle[Any]", settings: Settings | None) -> ActorD
     return found
 
 
+def serves(handle: "ActorHandle[Any]", settings: Settings) -> bool:
+    """Tell whether an actor serves what is wanted."""
+    try:
+        check_actor(handle, settings)
+    except ConflictError:
+        return False
+    return True
+
+
 def count_restarts(handle: "ActorHandle[Any]") -> int:
     """How often Ray restarted an actor."""
     # Ray's public state API needs its dashboard; this is what its own RuntimeContext reads.
@@ -140,7 +156,7 @@ def count_restarts(handle: "ActorHandle[Any]") -> int:
 
 def stop_actor(handle: "ActorHandle[Any]", timeout_s: float) -> None:
     """Let an actor finish what it took, then end it for good."""
-    with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+    with contextlib.suppress(ray.exceptions.RayError):
         ray.get(handle.close.remote(), timeout=timeout_s)
     # It is closed, or gone, or hangs: this settles all three.
     ray.kill(handle, no_restart=True)

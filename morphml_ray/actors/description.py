@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from morphml_ray.config import BackendUrl
+
 PROTOCOL_VERSION = 1
 """Changes when clients and actors of different versions no longer understand each other."""
 
@@ -13,11 +15,16 @@ class ActorDescription:
     Attributes:
         protocol_version: ``PROTOCOL_VERSION`` of the actor's process.
         fingerprint: of what it serves and of what changes the stored data.
-        place: what it serves, without a secret.
+        url: what it serves; references to secrets, never secrets.
         deadline_s: how long it waits for its backend, seconds.
     """
 
     protocol_version: int
     fingerprint: str
-    place: str
+    url: BackendUrl
     deadline_s: float
+
+    @property
+    def place(self) -> str:
+        """What it serves, as it may be shown."""
+        return self.url.masked

@@ -12,6 +12,7 @@ from morphml_ray.errors import Overloaded
 MAX_HELD_BYTES = 256 * 1024 * 1024
 SLOWEST_BYTES_S = 1024 * 1024
 """A backend that is slower than this, and tells of no progress, counts as stalled."""
+_SHORTEST_WAIT_S = 0.05
 
 
 class Transfer:
@@ -26,10 +27,12 @@ class Transfer:
         self.moved_bytes = 0
         self._furthest_bytes = 0
         self.advanced_at = time.monotonic()
+        self.is_waiting = True
         self.ended = asyncio.Event()
 
     def begin(self) -> None:
         """Note that it waits no more."""
+        self.is_waiting = False
         self.advanced_at = time.monotonic()
 
     def advance(self, count: int) -> None:
@@ -74,7 +77,7 @@ class Transfers:
 
         Args:
             size_bytes: of the payload in memory; what has none needs not wait.
-            patience_s: how long to wait while no other transfer ends; 0 does not wait.
+            patience_s: how long to wait while nothing moves; 0 does not wait.
             name: under which ``moved_bytes`` finds it.
 
         Raises:
@@ -107,7 +110,7 @@ class Transfers:
 
     def stalled_s(self) -> float:
         """Tell for how long nothing has moved or ended, in seconds."""
-        expected = [transfer.expected_until for transfer in list(self._present.values())]
+        expected = [each.expected_until for each in list(self._present.values()) if not each.is_waiting]
         return max(0.0, time.monotonic() - max([self._moved_at, *expected]))
 
     def status(self) -> dict[str, Any]:
@@ -138,10 +141,12 @@ class Transfers:
             raise
 
     async def _wait_for(self, turn: "asyncio.Future[None]", patience_s: float) -> None:
+        came_at = time.monotonic()
         while not turn.done():
-            before = self._ended
-            await asyncio.wait([turn], timeout=patience_s)
-            if not turn.done() and self._ended == before:
+            left_s = patience_s - min(self.stalled_s(), time.monotonic() - came_at)
+            if left_s > 0:
+                await asyncio.wait([turn], timeout=max(left_s, _SHORTEST_WAIT_S))
+            else:
                 self._refused += 1
                 raise Overloaded(
                     f"the artifact actor is busy: {self._held_bytes} bytes are under way, {len(self._waiting)} wait"

@@ -27,6 +27,8 @@ class ObjectInfo(NamedTuple):
         content_type: as given, or the backend's default; None in a listing.
         metadata: as given; empty in a listing.
         checksum: of the whole, as ``crc32:<8 hex>``; None in a listing, and where whoever wrote it left none.
+        version: differs from that of any other bytes under this key; opaque, of this backend alone. None in a listing,
+            and where the answer to a write does not tell.
     """
 
     key: str
@@ -35,6 +37,7 @@ class ObjectInfo(NamedTuple):
     content_type: str | None = None
     metadata: Mapping[str, str] = NO_METADATA
     checksum: str | None = None
+    version: str | None = None
 
 
 class ObjectPage(NamedTuple):
@@ -58,7 +61,15 @@ class ArtifactBackend(Protocol):
     Every method raises ``BackendUnavailable`` where the server does not answer now, or was not opened;
     ``ConfigurationError`` where no waiting helps: wrong credentials, no right, no bucket; ``ValidationError`` for
     a key or an argument that no object can have.
+
+    Attributes:
+        answered_at: when the store answered last, on ``time.monotonic``'s clock: long listings, deletions and copies
+            are many requests, and this tells that they go on.
     """
+
+    @property
+    def answered_at(self) -> float:
+        """See the class."""
 
     def open(self) -> None:
         """Connect, make the bucket or directory where it is missing; does nothing where it is open."""
@@ -109,11 +120,18 @@ class ArtifactBackend(Protocol):
             ConflictError: the file changed meanwhile.
         """
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None, version: str | None = None) -> bytes:
         """Read an object, or a range of it, which ends where the object ends.
+
+        Args:
+            key: of the object.
+            offset: where the range begins, bytes.
+            length: how many bytes at most; None for all that follow.
+            version: of the object that is meant, as ``head`` gave it; None for any.
 
         Raises:
             NotFoundError: there is no such object.
+            ConflictError: there is another version of it.
             CorruptDataError: the whole was read, and its checksum differs.
         """
 
@@ -178,6 +196,7 @@ class ArtifactBackend(Protocol):
 
         Raises:
             NotFoundError: there is no such upload.
+            ValidationError: the number is none, or the chunk is longer than ``chunk_bytes``.
         """
 
     def finish_upload(self, upload: UploadId) -> ObjectInfo:

@@ -91,8 +91,15 @@ class Cache(Protocol):
     def exists(self, keys: Sequence[str]) -> list[bool]:
         """Tell of each key whether it is there, in one round trip; neither a hit nor a miss."""
 
-    def increment(self, key: str, amount: int) -> int | None:
+    def increment(self, key: str, amount: int, operation_id: str) -> int | None:
         """Add to a counter, which begins at 0 and keeps its time to live; atomic.
+
+        A call may be repeated, because its answer was lost: it is counted once, and answered as it was the first time.
+
+        Args:
+            key: of the counter.
+            amount: what is added.
+            operation_id: one that no other call has; it is remembered for ten minutes, or ten thousand calls.
 
         Returns:
             Its new value; None where the server is away or refuses: then it is unknown.

@@ -206,6 +206,10 @@ class Database(Protocol):
     def close(self) -> None:
         """Let all connections go."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, and not closed since."""
+
     def pool_status(self) -> dict[str, int]:
         """Connections: ``size`` at most, ``open`` and ``in_use`` now."""
 

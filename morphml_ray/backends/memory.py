@@ -24,6 +24,7 @@ DEFAULT_MAX_BYTES = 256 * 1024 * 1024
 # What CPython takes for an entry beside its name and value: dictionary slot, tuple, object headers.
 ENTRY_OVERHEAD_BYTES = 250
 _DELETED_AT_ONCE = 1000
+_REMEMBERED_OPERATIONS = 10_000
 _COUNTER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 
 
@@ -47,6 +48,7 @@ class MemoryCache:
         self._is_open = False
         self._counters = CacheCounters()
         self._evictions = 0
+        self._operations: OrderedDict[str, int] = OrderedDict()
         self._forget_all()
 
     def open(self) -> None:
@@ -58,6 +60,7 @@ class MemoryCache:
         """See ``Cache.close``."""
         with self._lock:
             self._is_open = False
+            self._operations.clear()
             self._forget_all()
 
     def get(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -86,13 +89,17 @@ class MemoryCache:
         with self._now() as now:
             return [self._find(key, now) is not None for key in keys]
 
-    def increment(self, key: str, amount: int) -> int | None:
+    def increment(self, key: str, amount: int, operation_id: str) -> int | None:
         """See ``Cache.increment``."""
         check_counter(key, amount)
         with self._now() as now:
+            if operation_id in self._operations:
+                return self._operations[operation_id]
             entry = self._find(key, now) or _Entry(b"0", None)
             total = check_counter(key, _read_counter(key, entry.value) + amount)
             is_taken = self._put(key, _Entry(b"%d" % total, entry.expires_at), now)
+            if is_taken:
+                self._remember(operation_id, total)
         self._counters.count_dropped(not is_taken)
         return total if is_taken else None
 
@@ -185,6 +192,11 @@ class MemoryCache:
             heapq.heappush(self._expiries, (entry.expires_at, key))
             self._compact_expiries()
         return True
+
+    def _remember(self, operation_id: str, total: int) -> None:
+        self._operations[operation_id] = total
+        if len(self._operations) > _REMEMBERED_OPERATIONS:
+            self._operations.popitem(last=False)
 
     def _make_room(self, size_bytes: int, now: float) -> None:
         if self._used_bytes + size_bytes > self._max_bytes:

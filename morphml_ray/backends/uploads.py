@@ -35,14 +35,16 @@ class Chunks:
             raise ValidationError(f"checksum={checksum!r} must look like crc32:0123abcd")
         self._arrived: dict[int, tuple[int, int]] = {}
 
-    def check_index(self, index: int) -> None:
-        """Check the number of a chunk.
+    def check_chunk(self, index: int, size_bytes: int) -> None:
+        """Check a chunk before it is stored: a longer one would reach into the next.
 
         Raises:
-            ValidationError: it is none.
+            ValidationError: its number is none, or it is too long.
         """
         if not 0 <= index < MAX_CHUNKS:
             raise ValidationError(f"chunk {index}: their numbers are from 0 to {MAX_CHUNKS - 1}; make chunks larger")
+        if size_bytes > self.chunk_bytes:
+            raise ValidationError(f"chunk {index} has {size_bytes} bytes: chunk_bytes is {self.chunk_bytes}")
 
     def add(self, index: int, crc: int, size_bytes: int) -> None:
         """Note a chunk that was stored."""
@@ -63,8 +65,8 @@ class Chunks:
             missing = next(index for index in range(MAX_CHUNKS) if index not in self._arrived)
             raise ValidationError(f"chunk {missing} of the upload is missing")
         sizes = [size_bytes for _, size_bytes in parts]
-        if any(size != self.chunk_bytes for size in sizes[:-1]) or (sizes and sizes[-1] > self.chunk_bytes):
-            raise ValidationError(f"all chunks but the last have {self.chunk_bytes} bytes, and that has no more")
+        if any(size != self.chunk_bytes for size in sizes[:-1]):
+            raise ValidationError(f"all chunks but the last have {self.chunk_bytes} bytes")
         crc = combine(parts)
         if self.stated_crc is not None and crc != self.stated_crc:
             raise CorruptDataError(

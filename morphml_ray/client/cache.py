@@ -1,5 +1,6 @@
 """The cache's facade."""
 
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,9 @@ from ray.actor import ActorHandle
 
 from morphml_ray.actors.cache import CacheActor, CacheSettings
 from morphml_ray.actors.cached_values import encode_value
-from morphml_ray.actors.deploy import node_of, require_ray, start_actor
+from morphml_ray.actors.deploy import find_actor, node_of, require_ray, serves, start_actor, stop_actor
 from morphml_ray.client.channel import Call, Channel, Steps, open_channel
-from morphml_ray.client.database import DEFAULT_NAMESPACE
+from morphml_ray.client.database import DEFAULT_NAME, DEFAULT_NAMESPACE
 from morphml_ray.client.encoding import count
 from morphml_ray.client.remote_method import remote_method
 from morphml_ray.config import StorageConfig, stash_secret
@@ -72,8 +73,10 @@ class DistributedCache:
         require_ray()
         self._default_ttl = _ttl(default_ttl)
         settings = cache_settings(StorageConfig(cache=redis_url), prefix)
-        name = settings.describe().fingerprint
-        self.channel = open_channel(start_cache_actor(settings, name, DEFAULT_NAMESPACE), settings)
+        shared = find_actor(cache_actor_name(DEFAULT_NAME), DEFAULT_NAMESPACE)
+        if shared is None or not serves(shared, settings):
+            shared = start_cache_actor(settings, settings.describe().fingerprint, DEFAULT_NAMESPACE)
+        self.channel = open_channel(shared, settings)
 
     @classmethod
     def over(cls, channel: Channel) -> "DistributedCache":
@@ -86,11 +89,15 @@ class DistributedCache:
         return f"DistributedCache({self.channel.place!r})"
 
     def close(self) -> None:
-        """Do nothing: the actor serves others too. ``Storage.shutdown()`` ends it."""
+        """Do nothing: the actor serves others too; ``shutdown()`` ends it."""
+
+    def shutdown(self) -> None:
+        """End the actor, for everybody; what a server keeps stays there."""
+        stop_actor(self.channel.handle, self.channel.deadline_s)
 
     @remote_method
-    def set(self, key: str, value: Any, ttl: float | None = None) -> Call[int]:
-        """Keep a value; 1 where the cache took it, 0 where it was dropped.
+    def set(self, key: str, value: Any, ttl: float | None = None) -> Call[bool]:
+        """Keep a value; False where it was dropped, because the server is away or refuses.
 
         Args:
             key: any text that is not empty.
@@ -100,7 +107,7 @@ class DistributedCache:
         Raises:
             ValidationError: the key or the time is wrong, or the value cannot be pickled.
         """
-        return self._set({key: value}, ttl)
+        return _set_one(key, value, self._seconds(ttl))
 
     @remote_method
     def get(self, key: str, default: Any = None) -> "_Read":
@@ -117,9 +124,9 @@ class DistributedCache:
         return _Read(_key(key), default)
 
     @remote_method
-    def delete(self, key: str) -> Call[int]:
-        """Delete a key; gives how many were there."""
-        return _call("delete", [_key(key)])
+    def delete(self, key: str) -> Call[bool]:
+        """Delete a key; False where there was none, also where a killed actor had deleted it just before."""
+        return Call("is_done", ("delete", [_key(key)]))
 
     @remote_method
     def exists(self, key: str) -> Call[bool]:
@@ -136,7 +143,7 @@ class DistributedCache:
         experiment_id: int | str | None = None,
         seed: Any = None,
         fidelity: Any = None,
-    ) -> Call[int]:
+    ) -> Call[bool]:
         """Keep the result of an architecture.
 
         What the result depends on belongs to its key: the experiment, the seed, the fidelity. A result that was kept
@@ -153,25 +160,28 @@ class DistributedCache:
         Raises:
             ValidationError: an argument cannot be stored.
         """
-        return self._set({_result_key(arch_hash, experiment_id, seed, fidelity): result}, ttl)
+        return _set_one(_result_key(arch_hash, experiment_id, seed, fidelity), result, self._seconds(ttl))
 
     @remote_method
     def get_architecture_result(
         self, arch_hash: str, *, experiment_id: int | str | None = None, seed: Any = None, fidelity: Any = None
     ) -> Call[Any]:
-        """Give the result kept under the same arguments, or None."""
+        """Give the result kept under the same arguments, or None.
+
+        None means that no result is kept, or that None itself is: keep anything else, such as ``{}``, for a failure.
+        """
         return Call("get", (_result_key(arch_hash, experiment_id, seed, fidelity), None))
 
     @remote_method
     def cache_optimizer_state(
         self, experiment_id: int | str, generation: int, state: Any, ttl: float | None = HOUR_S
-    ) -> Call[int]:
+    ) -> Call[bool]:
         """Keep the state of an optimizer after a generation."""
-        return self._set({_state_key(experiment_id, generation): state}, ttl)
+        return _set_one(_state_key(experiment_id, generation), state, self._seconds(ttl))
 
     @remote_method
     def get_optimizer_state(self, experiment_id: int | str, generation: int) -> Call[Any]:
-        """Give the state of an optimizer after a generation, or None."""
+        """Give the state of an optimizer after a generation; None means that none is kept: an empty one is a value."""
         return Call("get", (_state_key(experiment_id, generation), None))
 
     @remote_method
@@ -181,7 +191,11 @@ class DistributedCache:
 
     @remote_method
     def invalidate_experiment(self, experiment_id: int | str) -> Call[int]:
-        """Delete the results and states kept for an experiment; gives how many there were."""
+        """Delete the results and states kept with this ``experiment_id``; gives how many there were.
+
+        It is compared as text: keep and invalidate with the same one, the number that ``create_experiment`` gave.
+        Results that were kept without an experiment stay.
+        """
         return _call("delete_prefix", _experiment_prefix(experiment_id))
 
     @remote_method
@@ -197,11 +211,14 @@ class DistributedCache:
     @remote_method
     def set_multiple(self, mapping: Mapping[str, Any], ttl: float | None = None) -> Call[int]:
         """Keep values in one call and one round trip; gives how many the cache took."""
-        return self._set(mapping, ttl)
+        items = [(_key(key), encode_value(value)) for key, value in _mapping(mapping).items()]
+        return _call("set", items, self._seconds(ttl))
 
     @remote_method
     def get_multiple(self, keys: Iterable[str]) -> Call[dict[str, Any]]:
         """Give the values of keys in one call and one round trip; missing keys are left out."""
+        if isinstance(keys, str):
+            raise ValidationError("keys must be several keys, not one text")
         return Call("get_multiple", ([_key(key) for key in keys],))
 
     @remote_method
@@ -211,12 +228,12 @@ class DistributedCache:
         Raises:
             ValidationError: the value is no whole number, or would not fit into 64 bits.
         """
-        return _call("increment", _key(key), count(amount, "amount", -(2**63)))
+        return _call("increment", _key(key), count(amount, "amount", -(2**63)), uuid.uuid4().hex)
 
     @remote_method
     def decrement(self, key: str, amount: int = 1) -> Call[int | None]:
         """Take from a counter; see ``increment``."""
-        return _call("increment", _key(key), -count(amount, "amount", -(2**63) + 1))
+        return _call("increment", _key(key), -count(amount, "amount", -(2**63) + 1), uuid.uuid4().hex)
 
     @remote_method
     def get_ttl(self, key: str) -> Call[float | None]:
@@ -227,9 +244,8 @@ class DistributedCache:
         """
         return _call("ttl_s", _key(key))
 
-    def _set(self, mapping: Mapping[str, Any], ttl: float | None) -> Call[int]:
-        seconds = self._default_ttl if ttl is None else _ttl(ttl)
-        return _call("set", [(_key(key), encode_value(value)) for key, value in mapping.items()], seconds)
+    def _seconds(self, ttl: float | None) -> float | None:
+        return self._default_ttl if ttl is None else _ttl(ttl)
 
 
 def cache_settings(config: StorageConfig, prefix: str) -> CacheSettings:
@@ -256,6 +272,16 @@ def _call(operation: str, *arguments: Any) -> Call[Any]:
     return Call("call", (operation, *arguments))
 
 
+def _set_one(key: str, value: Any, ttl_s: float | None) -> Call[bool]:
+    return Call("is_done", ("set", [(_key(key), encode_value(value))], ttl_s))
+
+
+def _mapping(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(mapping, Mapping):
+        raise ValidationError(f"values must come under their keys, in a mapping, not in {type(mapping).__name__}")
+    return mapping
+
+
 def _key(key: str) -> str:
     if not isinstance(key, str) or not key:
         raise ValidationError("a key must be a text that is not empty")
@@ -270,8 +296,10 @@ def _ttl(ttl: float | None) -> float | None:
 
 
 def _experiment_prefix(experiment_id: int | str) -> str:
+    if not isinstance(experiment_id, str):
+        experiment_id = str(count(experiment_id, "experiment_id"))
     # Quoted, so that no id is the beginning of another one's keys.
-    return f"experiment:{quote(str(experiment_id), safe='')}:"
+    return f"experiment:{quote(_key(experiment_id), safe='', errors='surrogatepass')}:"
 
 
 def _result_key(arch_hash: str, experiment_id: int | str | None, seed: Any, fidelity: Any) -> str:

@@ -9,9 +9,11 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import ray
 from ray.actor import ActorHandle
 
-from morphml_ray.actors.deploy import Settings, check_actor
+from morphml_ray.actors.deploy import Settings, check_actor, stop_actor
+from morphml_ray.actors.description import ActorDescription
 from morphml_ray.errors import (
     BackendUnavailable,
+    ConfigurationError,
     CorruptDataError,
     DeadlineExceeded,
     MorphMLRayError,
@@ -141,6 +143,8 @@ class Channel:
             if isinstance(error.client_exc, MorphMLRayError):
                 raise error.client_exc from None
             raise CorruptDataError(f"an answer from {self.place} cannot be decoded: {error}") from error
+        except ray.exceptions.RayError as error:  # its node died with the answer, or Ray's memory ran full
+            raise BackendUnavailable(f"an answer from {self.place} was lost: {error}") from error
 
     def _send(self, call: Call[Any], **options: Any) -> "ray.ObjectRef[Any]":
         ref: ray.ObjectRef[Any] = getattr(self.handle, call.method).remote(*call.arguments, **options)
@@ -161,5 +165,24 @@ def open_channel(handle: "ActorHandle[Any]", settings: Settings | None) -> Chann
     """
     found = check_actor(handle, settings)
     channel = Channel(handle, found.place, found.deadline_s)
-    channel.wait(Call("ready"))
+    open_backend(channel, found, settings)
     return channel
+
+
+def open_backend(channel: Channel, found: ActorDescription, settings: Settings | None) -> None:
+    """Wait until the backend of an actor answers, also to what is wanted now; see ``open_channel`` for the errors.
+
+    Args:
+        channel: to the actor.
+        found: what it serves.
+        settings: what is wanted; another password than the actor's is tried out. None takes what runs.
+    """
+    if settings is not None and settings.url.path is None and settings.url != found.url:
+        channel.wait(Call("verify", (settings.url,)))
+    try:
+        channel.wait(Call("ready"))
+    except ConfigurationError:
+        # It will never open, and would stand in the way of one that is made of the right settings.
+        if not channel.wait(Call("health"))["is_open"]:
+            stop_actor(channel.handle, channel.deadline_s)
+        raise

@@ -122,7 +122,9 @@ def _receive(channel: Channel, info: ObjectInfo, fd: int, meter: Meter) -> int:
     crc = 0
     for number, offset in enumerate(offsets):
         while len(in_flight) < IN_FLIGHT and number + len(in_flight) < len(offsets):
-            in_flight.append(channel.submit(Call("get", (info.key, offsets[number + len(in_flight)], CHUNK_BYTES))))
+            in_flight.append(
+                channel.submit(Call("get", (info.key, offsets[number + len(in_flight)], CHUNK_BYTES, info.version)))
+            )
         data = channel.result(in_flight.popleft())
         if len(data) != min(CHUNK_BYTES, info.size_bytes - offset):
             raise ConflictError(f"{channel.place}: {info.key} was replaced while it was read")

@@ -6,7 +6,7 @@ from typing import Any
 from ray.actor import ActorHandle
 
 from morphml_ray.actors.database import DatabaseActor, DatabaseSettings
-from morphml_ray.actors.deploy import check_actor, find_actor, node_of, require_ray, start_actor
+from morphml_ray.actors.deploy import find_actor, node_of, require_ray, serves, start_actor, stop_actor
 from morphml_ray.backends.contracts import EncodedEvaluation
 from morphml_ray.client.channel import Answer, Call, Channel, open_channel
 from morphml_ray.client.encoding import (
@@ -19,7 +19,7 @@ from morphml_ray.client.encoding import (
 )
 from morphml_ray.client.remote_method import remote_method
 from morphml_ray.config import StorageConfig, fingerprint, stash_secret
-from morphml_ray.errors import ConflictError, ValidationError
+from morphml_ray.errors import ValidationError
 from morphml_ray.identity import encode_architecture
 from morphml_ray.model.records import (
     EVALUATION_STATUSES,
@@ -69,7 +69,7 @@ class DatabaseManager:
         config = StorageConfig(database=connection_string, pool_size=pool_size, echo=echo)
         settings = database_settings(config)
         shared = find_actor(actor_name(DEFAULT_NAME), DEFAULT_NAMESPACE)
-        if shared is not None and _serves(shared, settings):
+        if shared is not None and serves(shared, settings):
             self.channel = open_channel(shared, settings)
             return
         handle = start_database_actor(settings, fingerprint(settings.url), DEFAULT_NAMESPACE)
@@ -86,7 +86,11 @@ class DatabaseManager:
         return f"DatabaseManager({self.channel.place!r})"
 
     def close(self) -> None:
-        """Do nothing: the actor serves others too. ``Storage.shutdown()`` ends it."""
+        """Do nothing: the actor serves others too; ``shutdown()`` ends it."""
+
+    def shutdown(self) -> None:
+        """End the actor, for everybody, when it has committed what it took; the database stays."""
+        stop_actor(self.channel.handle, self.channel.deadline_s)
 
     @remote_method
     def create_experiment(
@@ -340,14 +344,6 @@ def actor_name(name: str) -> str:
 def start_database_actor(settings: DatabaseSettings, name: str, namespace: str) -> "ActorHandle[Any]":
     """Get or create the database actor of a storage."""
     return start_actor(DatabaseActor, settings, actor_name(name), namespace, node_of(settings.url))
-
-
-def _serves(handle: "ActorHandle[Any]", settings: DatabaseSettings) -> bool:
-    try:
-        check_actor(handle, settings)
-    except ConflictError:
-        return False
-    return True
 
 
 def _encode_record(index: int, record: Mapping[str, Any]) -> EncodedEvaluation:

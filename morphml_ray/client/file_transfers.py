@@ -17,7 +17,7 @@ from morphml_ray.client.artifact_channel import ArtifactChannel
 from morphml_ray.client.channel import Call, Channel, Steps
 from morphml_ray.client.chunked_files import download_in_chunks, upload_in_chunks
 from morphml_ray.client.progress import Meter, Progress
-from morphml_ray.errors import ValidationError
+from morphml_ray.errors import MorphMLRayError, ValidationError
 
 POLL_S = 0.5
 
@@ -114,13 +114,21 @@ def _watch(channel: Channel, call: Call[Any], name: str, meter: Meter, key: str 
     ref = channel.submit(call)
     while (meter.needs_total or not meter.is_idle) and not _is_done(ref):
         if meter.needs_total:  # only now: most downloads are over before anybody asks
-            found = channel.wait(Call("call", ("head", key)))
-            meter.total_bytes = 0 if found is None else found.size_bytes
+            meter.total_bytes = _size_bytes(channel, key)
         moved_bytes, stalled_s = channel.progress(name)
         meter.move_to(moved_bytes)
         if stalled_s > channel.stall_limit_s:
             break
     return channel.result(ref)
+
+
+def _size_bytes(channel: Channel, key: str | None) -> int:
+    """Ask how large an object is; 0 where nobody tells, for the transfer may succeed all the same."""
+    try:
+        found = channel.wait(Call("call", ("head", key)))
+    except MorphMLRayError:
+        return 0
+    return 0 if found is None else int(found.size_bytes)
 
 
 def _is_done(ref: "ray.ObjectRef[Any]") -> bool:

@@ -13,10 +13,11 @@ from morphml_ray.actors.deploy import (
     HEALTH,
     count_restarts,
     find_actor,
+    find_actors,
     require_ray,
     stop_actor,
 )
-from morphml_ray.client.artifact_actors import ArtifactActors, connect_artifacts, find_artifacts
+from morphml_ray.client.artifact_actors import ArtifactActors, artifact_prefix, find_artifacts, start_artifacts
 from morphml_ray.client.artifacts import ArtifactStore, artifact_settings
 from morphml_ray.client.cache import (
     DEFAULT_PREFIX,
@@ -37,10 +38,11 @@ from morphml_ray.client.database import (
 from morphml_ray.client.encoding import encode_experiment
 from morphml_ray.client.experiment import Experiment
 from morphml_ray.config import StorageConfig
-from morphml_ray.errors import BackendUnavailable, ConfigurationError, NotFoundError
+from morphml_ray.errors import BackendUnavailable, ConfigurationError, MorphMLRayError, NotFoundError
 from morphml_ray.identity import Identity
 
 STATUS_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 5.0
 
 
 class Storage:
@@ -128,9 +130,8 @@ class Storage:
 
     def shutdown(self) -> None:
         """End the actors, for everybody: they finish what they took, and let all connections go."""
-        artifacts = self.artifacts.actors.running().values()
-        for handle in (*artifacts, self.cache.channel.handle, self._channel.handle):
-            stop_actor(handle, self._channel.deadline_s)
+        for facade in (self.artifacts, self.cache, self.database):
+            facade.shutdown()
 
 
 def connect(
@@ -168,12 +169,33 @@ def connect(
     if config is not None and any(value is not None for value in stated.values()):
         raise ConfigurationError("give connect() either config= or single settings, not both")
     settings = config or StorageConfig(**stated)
-    # All are started before one is waited for: their processes come up side by side.
+    before = _actors(name, namespace)
+    try:
+        return _connect(settings, name, namespace, is_new=not before)
+    except MorphMLRayError:
+        # What was started just now would be in the way of a call with other settings, and nobody holds it.
+        for key, handle in _actors(name, namespace).items():
+            if key not in before:
+                stop_actor(handle, STOP_TIMEOUT_S)
+        raise
+
+
+def _connect(settings: StorageConfig, name: str, namespace: str, *, is_new: bool) -> Storage:
+    # All are started before one is waited for: their processes come up side by side. The artifacts first: whoever
+    # finds another actor of a storage, and none of these, knows that they are gone.
+    is_stated = settings.are_artifacts_stated or "root" in settings.model_fields_set
+    large = start_artifacts(artifact_settings(settings), name, namespace, is_stated=is_stated, is_new=is_new)
     results = _find_database(settings, name, namespace)
     values = _find_cache(settings, name, namespace)
-    is_stated = settings.are_artifacts_stated or "root" in settings.model_fields_set
-    large = connect_artifacts(artifact_settings(settings), name, namespace, is_stated=is_stated)
-    return Storage(open_channel(*results), open_channel(*values), large)
+    return Storage(open_channel(*results), open_channel(*values), large.open())
+
+
+def _actors(name: str, namespace: str) -> "dict[str, ActorHandle[Any]]":
+    """Find all actors of a storage that run."""
+    found = {key: find_actor(key, namespace) for key in (actor_name(name), cache_actor_name(name))}
+    return {key: handle for key, handle in found.items() if handle is not None} | find_actors(
+        artifact_prefix(name), namespace
+    )
 
 
 def find_storage(namespace: str = DEFAULT_NAMESPACE, name: str = DEFAULT_NAME) -> Storage:

@@ -17,10 +17,10 @@ _DEFAULT = Path("~/.morphml_ray/secrets")
 def stash_secret(url: BackendUrl, directory: Path | None = None) -> BackendUrl:
     """Replace a URL that holds a secret by a reference to a private file that holds the URL.
 
-    Arguments of Ray calls lie in Ray's control store in plain text; a reference may lie there. The file is
-    named after what the URL identifies, so a later call with a new password replaces it. It stands on this
-    machine: an actor on another node reads it only if the directory is shared; otherwise state ``env:`` or
-    ``file:`` references.
+    Arguments of Ray calls lie in Ray's control store in plain text; a reference may lie there. Each secret has a
+    file of its own: whoever states another one, or mistypes it, does not change what a running actor reads when it
+    restarts. It stands on this machine: an actor on another node reads it only if the directory is shared; otherwise,
+    and for a secret that is renewed while actors run, state ``env:`` or ``file:`` references.
 
     Args:
         url: any URL.
@@ -34,13 +34,13 @@ def stash_secret(url: BackendUrl, directory: Path | None = None) -> BackendUrl:
     """
     if not url.has_plain_secret:
         return url
-    name = hashlib.sha256(url.fingerprint_text.encode()).hexdigest()[:32]
+    identity = hashlib.sha256(url.fingerprint_text.encode()).hexdigest()[:32]
     folder = _DEFAULT if directory is None else directory
     try:
         folder = folder.expanduser().absolute()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _open_private(folder) as folder_fd:
-            _replace(folder_fd, name, url.reveal())
+            name = _find(folder_fd, identity, url.reveal()) or _create(folder_fd, identity, url.reveal())
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
         raise ConfigurationError(
             f"The secret of {url.masked} cannot be kept in {folder}: {error}. "
@@ -65,17 +65,34 @@ def _open_private(folder: Path) -> Iterator[int]:
         os.close(folder_fd)
 
 
-def _replace(folder_fd: int, name: str, text: str) -> None:
-    """Write a 0600 file under a temporary name, then move it in place: readers see old or new text."""
-    temporary = f".{name}.{secrets.token_hex(8)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+def _find(folder_fd: int, identity: str, text: str) -> str | None:
+    """Find the file that holds this text already."""
+    for name in os.listdir(folder_fd):
+        if not name.startswith(f"{identity}."):
+            continue
+        with contextlib.suppress(OSError), os.fdopen(_open(folder_fd, name, os.O_RDONLY), "rb") as file:
+            if file.read() == text.encode():
+                return name
+    return None
+
+
+def _create(folder_fd: int, identity: str, text: str) -> str:
+    """Write a 0600 file under a temporary name, then give it its own: readers see all of the text or no file."""
+    name = f"{identity}.{secrets.token_hex(8)}"
+    temporary = f".{name}"
     try:
-        with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=folder_fd), "w", encoding="utf-8") as file:
+        created = _open(folder_fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        with os.fdopen(created, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+        os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
     except OSError:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=folder_fd)
         raise
+    return name
+
+
+def _open(folder_fd: int, name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW, 0o600, dir_fd=folder_fd)

@@ -77,7 +77,7 @@ class ServerFolder:
         known = [int(port) for port in (self._read("port") or "").split()]
         ports: list[int] = []
         for number in range(count):
-            is_kept = number < len(known) and known[number] not in ports and _is_free(known[number])
+            is_kept = number < len(known) and known[number] not in ports and is_free(known[number])
             ports.append(known[number] if is_kept else _free_port({*ports, *known}))
         if ports != known:
             self._write("port", " ".join(map(str, ports)))
@@ -158,7 +158,8 @@ class ServerFolder:
         return text
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on a port of the loopback device."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -171,6 +172,6 @@ def _is_free(port: int) -> bool:
 def _free_port(taken: Collection[int]) -> int:
     for _ in range(_PORT_TRIES):
         port = secrets.choice(_PORTS)
-        if port not in taken and _is_free(port):
+        if port not in taken and is_free(port):
             return port
     raise ConfigurationError(f"no free port between {_PORTS.start} and {_PORTS.stop} on {LOOPBACK}")

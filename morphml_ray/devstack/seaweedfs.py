@@ -11,10 +11,10 @@ from urllib.parse import quote
 from morphml_ray.backends.s3 import S3ArtifactBackend
 from morphml_ray.config import BackendUrl
 from morphml_ray.devstack.account import Account, choose_account
-from morphml_ray.devstack.folder import LOOPBACK, ServerFolder
+from morphml_ray.devstack.folder import LOOPBACK, ServerFolder, is_free
 from morphml_ray.devstack.seaweedfs_software import find_software
 from morphml_ray.devstack.supervised import SupervisedProcess
-from morphml_ray.errors import BackendUnavailable
+from morphml_ray.errors import BackendUnavailable, ConflictError
 
 BUCKET = "morphml"
 ACCESS_KEY = "morphml"
@@ -41,9 +41,9 @@ _OFF = {
 class SeaweedServer:
     """One S3 server on the loopback device, with credentials of its own, that ends with this process.
 
-    It can be stopped, killed and started again: the data, the credentials and the port stay the same. The S3 port
-    wants the credentials; the other nine ports, on which its parts talk to each other, want none of this machine's
-    users.
+    It can be stopped, killed and started again: the data, the credentials and the S3 port stay the same, so that its
+    URL stays true. That port wants the credentials; the other nine, on which its parts talk to each other, want none of
+    this machine's users, and change where they are taken.
 
     Args:
         directory: the directory of the devstack.
@@ -102,7 +102,7 @@ class SeaweedServer:
 
         Raises:
             ConfigurationError: the wheel is missing, or the directory cannot be used.
-            ConflictError: another process runs the server of this directory.
+            ConflictError: another process runs the server of this directory, or has taken its S3 port meanwhile.
             BackendUnavailable: the server does not come up; the message ends with the last lines of its log.
         """
         if self._process is not None and self._process.is_running():
@@ -114,7 +114,7 @@ class SeaweedServer:
             home = folder.home(account)
             software = find_software(account, home)
             self._secret_key = folder.password()
-            self._ports = folder.ports(2 * len(_PARTS))
+            self._ports = self._choose_ports(folder)
             _write_private(home / _CREDENTIALS, _credentials(self._secret_key), account)
             self._remove_sockets()
             if not folder.data.exists():
@@ -140,6 +140,12 @@ class SeaweedServer:
             process, self._process = self._process, None
             process.kill()
             self._remove_sockets()
+
+    def _choose_ports(self, folder: ServerFolder) -> list[int]:
+        kept = self._ports[:1]
+        if kept and not is_free(kept[0]):
+            raise ConflictError(f"another program has taken port {kept[0]}, which {self.url} names: end it, then start")
+        return kept + folder.ports(2 * len(_PARTS))[len(kept) :]
 
     def _launch(self, software: Path, home: Path, account: Account, log: Path, lock_fd: int) -> SupervisedProcess:
         http, grpc = self._ports[: len(_PARTS)], self._ports[len(_PARTS) :]

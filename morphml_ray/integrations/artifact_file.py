@@ -1,26 +1,41 @@
 """A file of the ``morphml://`` file system, open for reading or for writing."""
 
+import errno
 import io
+import logging
+import sys
 import tempfile
 from types import TracebackType
 from typing import IO, Any
 
 from fsspec.spec import AbstractBufferedFile  # type: ignore[import-untyped]  # fsspec carries no type information
+from typing_extensions import Buffer
 
 READ_BLOCK_BYTES = 4 * 1024 * 1024
 SPILL_BYTES = 32 * 1024 * 1024
 """What is written stays in memory up to here; more goes to a temporary file."""
 
+_LOGGER = logging.getLogger(__name__)
+
 
 class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
     """An object as a file: read in ranges, written in whole when it is closed.
+
+    All that is read belongs to the object that was there when the file was opened; once that is replaced or deleted,
+    reading more raises an OSError (``ESTALE``).
+
+    Nothing half-written becomes an object: what was written is dropped, and an object that was there stays, where the
+    file is never closed, or is closed while an error is being handled that was not when it was opened. So are files
+    closed by ``with`` and ``finally`` after an error, also by a wrapper: text, compression, ``fsspec.open``. Whoever
+    opened a file before a ``try`` closes it after it, not in its ``except``. What is dropped without an error that the
+    caller sees is logged.
 
     Args:
         fs: a ``MorphmlFileSystem``.
         path: its key.
         mode: "rb", "wb" or "xb".
         block_size: how much to read ahead, or to hold in memory while writing, bytes.
-        options: what fsspec itself takes.
+        options: what fsspec itself takes; for reading also ``version``, of the object that is meant.
 
     Raises:
         io.UnsupportedOperation: of the mode: objects are never changed in place.
@@ -28,45 +43,113 @@ class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
 
     def __init__(self, fs: Any, path: str, mode: str, block_size: int | None = None, **options: Any) -> None:
         self._spilled: IO[bytes] | None = None
+        self._is_whole = False
+        self._is_broken = False
+        self._is_garbage = False
+        self._error_before = None if mode == "rb" else sys.exc_info()[1]
         if mode not in ("rb", "wb", "xb"):
             self.closed = True
             raise io.UnsupportedOperation(f"{path}: an artifact is written in whole: mode {mode!r} cannot work")
         default = READ_BLOCK_BYTES if mode == "rb" else SPILL_BYTES
         super().__init__(fs, path, mode, block_size or default, **options)
 
+    # Writing
+
+    def write(self, data: Buffer) -> int:
+        """Take bytes; see ``close``."""
+        if self.closed and self._is_garbage:
+            return memoryview(data).nbytes  # the last words of a wrapper that is garbage too
+        written: int = super().write(data)
+        return written
+
+    def close(self) -> None:
+        """Make the object appear, except in a transaction of fsspec, or drop what was written; see the class.
+
+        Raises:
+            FileExistsError: mode "xb", and another write was first.
+            OSError: a write failed before; nothing is stored.
+        """
+        if not self.closed and self.mode != "rb":
+            error = sys.exc_info()[1]
+            if self._is_garbage:
+                self._drop("it was never closed")
+            elif error is not None and error is not self._error_before:
+                self._drop(f"it was closed while {type(error).__name__} was being handled")
+            elif self._is_broken:
+                self.discard()
+                raise OSError(errno.EIO, "a write failed before: nothing is stored", self.path)
+        self._error_before = None  # it may hold this file
+        super().close()
+
+    def commit(self) -> None:
+        """Make the object appear at the end of a transaction, where the file was closed in it."""
+        if self._is_whole:
+            self._store()
+        elif not self.closed:
+            self._drop("its transaction ended before it was closed")
+
+    def discard(self) -> None:
+        """Forget what was written, and close: no object appears, and one that was there stays."""
+        self.closed = True
+        self.buffer = io.BytesIO()
+        if self._spilled is not None:
+            self._spilled.close()
+            self._spilled = None
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and self.writable():
             self.discard()
-            self.closed = True
         self.close()
 
-    def commit(self) -> None:
-        """Make the object appear; closing does so, except in a transaction of fsspec."""
+    def __del__(self) -> None:
+        self._is_garbage = True
+        super().__del__()  # closes it
+
+    def _dealloc_warn(self, wrapper: object) -> None:
+        """Hear from Python's own wrappers, before they close this file, that they were never closed."""
+        del wrapper
+        self._is_garbage = True
+
+    def _drop(self, why: str) -> None:
+        self.discard()
+        _LOGGER.warning("%s: what was written is dropped: %s", self.path, why)
+
+    def _upload_chunk(self, final: bool = False) -> bool:
+        if self._is_broken:
+            return True
+        try:
+            if not (final and self.autocommit and self._spilled is None):
+                self._spill()
+            self._is_whole = final
+            if final and self.autocommit:
+                self._store()
+        except BaseException:
+            self._is_broken = True  # nobody knows how much of the buffer the temporary file has
+            raise
+        return True
+
+    def _spill(self) -> None:
         if self._spilled is None:
+            self._spilled = tempfile.NamedTemporaryFile(prefix="morphml-")  # noqa: SIM115 - closed when stored, or dropped
+        self._spilled.write(self.buffer.getbuffer())
+
+    def _store(self) -> None:
+        is_new = self.mode == "xb"
+        if self._spilled is None:
+            self.fs.store_bytes(self.path, self.buffer.getvalue(), is_new=is_new)
             return
         with self._spilled as file:
             self._spilled = None
             file.flush()
-            self.fs.store_file(file.name, self.path, is_new=self.mode == "xb", progress=_show_nothing)
+            self.fs.store_file(file.name, self.path, is_new=is_new, progress=_show_nothing)
 
-    def discard(self) -> None:
-        """Forget what was written: no object appears, and one that was there stays."""
-        if self._spilled is not None:
-            self._spilled.close()
-            self._spilled = None
+    # Reading
 
-    def _upload_chunk(self, final: bool = False) -> bool:
-        if final and self.autocommit and self._spilled is None:
-            self.fs.store_bytes(self.path, self.buffer.getvalue(), is_new=self.mode == "xb")
-            return True
-        if self._spilled is None:
-            self._spilled = tempfile.NamedTemporaryFile(prefix="morphml-")  # noqa: SIM115 - closed by commit or discard
-        self._spilled.write(self.buffer.getbuffer())
-        if final and self.autocommit:
-            self.commit()
-        return True
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        data: bytes = self.fs.fetch(self.path, start, end - start, self.kwargs.get("version"))
+        return data
 
 
 def _show_nothing(_: int) -> None:

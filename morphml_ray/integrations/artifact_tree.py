@@ -9,12 +9,23 @@ from typing import Any, TypeVar
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]  # fsspec carries no type information
 
+from morphml_ray.actors.artifact_values import describe_object
 from morphml_ray.actors.deploy import require_ray, this_node
+from morphml_ray.backends.artifact_contract import ObjectInfo
 from morphml_ray.client.artifact_actors import find_artifacts
 from morphml_ray.client.artifacts import ArtifactStore
+from morphml_ray.client.channel import Call
 from morphml_ray.client.database import DEFAULT_NAME, DEFAULT_NAMESPACE
-from morphml_ray.errors import AlreadyExistsError, BackendUnavailable, CorruptDataError, NotFoundError, ValidationError
-from morphml_ray.integrations.entries import Entry, directory, find_entries, list_entries, read_entry
+from morphml_ray.errors import AlreadyExistsError, BackendUnavailable, CorruptDataError, NotFoundError
+from morphml_ray.integrations.entries import (
+    Entry,
+    can_be_directory,
+    can_be_file,
+    directory,
+    find_entries,
+    list_entries,
+    read_entry,
+)
 
 T = TypeVar("T")
 
@@ -68,17 +79,30 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
         """Describe a file (name, size, type, last_modified, mtime, content_type, metadata) or a directory.
 
         Raises:
-            FileNotFoundError: there is neither.
+            FileNotFoundError: there is neither, or no file can have that name.
         """
         path = self._strip_protocol(path)
         if not path:
             return directory(path)
-        found = self._ask(path, lambda store: store.get_metadata(path))
+        found = self._ask(path, lambda store: store.get_metadata(path)) if can_be_file(path) else None
         if found is not None:
             return read_entry({"key": path, **found})
-        if self._ask(path, lambda store: store.list_objects(f"{path}/", 1)):
+        if self._list_below(path, 1):
             return directory(path)
         raise not_found(path)
+
+    def info_of_file(self, path: str) -> Entry:
+        """Describe a file, with its version.
+
+        Raises:
+            FileNotFoundError: there is none.
+            IsADirectoryError: it is a directory.
+        """
+        call: Call[ObjectInfo | None] = Call("call", ("head", path))
+        found = self._ask(path, lambda store: store.channel.wait(call)) if can_be_file(path) else None
+        if found is None:
+            raise is_directory(path) if self.isdir(path) else not_found(path)
+        return read_entry({"key": path, **describe_object(found), "version": found.version})
 
     def exists(self, path: str, **_: Any) -> bool:
         """Tell whether there is such a file or directory; an outage is an error, and no False."""
@@ -144,16 +168,18 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
         Raises:
             OSError: it has files.
         """
-        if self._ask(path, lambda store: store.list_objects(_below(self._strip_protocol(path)), 1)):
+        if self._list_below(self._strip_protocol(path), 1):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
 
-    def _list_below(self, path: str) -> list[dict[str, Any]]:
-        return self._ask(path, lambda store: store.list_objects(_below(path)))
+    def _list_below(self, path: str, limit: int | None = None) -> list[dict[str, Any]]:
+        if not can_be_directory(path):
+            return []
+        return self._ask(path, lambda store: store.list_objects(f"{path}/" if path else "", limit))
 
     def _type_of(self, path: str) -> str | None:
         try:
             found: str = self.info(path)["type"]
-        except (FileNotFoundError, ValidationError):  # the second: no file can have that name
+        except FileNotFoundError:
             return None
         return found
 
@@ -190,10 +216,11 @@ def not_found(path: str) -> FileNotFoundError:
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
+def replaced(path: str) -> OSError:
+    """Make the error of a file that is another one now, or none any more, while it is being read."""
+    return OSError(errno.ESTALE, "it was replaced or deleted while it was open: open it again", path)
+
+
 def is_directory(path: str) -> IsADirectoryError:
     """Make the error of a directory where a file is needed."""
     return IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-
-
-def _below(path: str) -> str:
-    return f"{path}/" if path else ""

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
+from morphml_ray.backends.artifact_checks import check_key
+from morphml_ray.errors import ValidationError
+
 Entry: TypeAlias = dict[str, Any]
 """Name, size and type, "file" or "directory"; of a file also last_modified (aware UTC) and mtime (of the epoch)."""
 
@@ -12,6 +15,20 @@ def read_entry(found: Mapping[str, Any]) -> Entry:
     rest = {name: value for name, value in found.items() if name not in ("key", "size")}
     mtime = found["last_modified"].timestamp()
     return {"name": found["key"], "size": found["size"], "type": "file", "mtime": mtime, **rest}
+
+
+def can_be_file(path: str) -> bool:
+    """Tell whether an object can have that name."""
+    try:
+        check_key(path)
+    except ValidationError:
+        return False
+    return True
+
+
+def can_be_directory(path: str) -> bool:
+    """Tell whether an object can be below it; the root is "" here."""
+    return not path or can_be_file(f"{path}/x")
 
 
 def directory(path: str) -> Entry:

@@ -2,26 +2,22 @@
 
 import errno
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK  # type: ignore[import-untyped]  # fsspec carries no type information
+from fsspec.core import get_compression  # type: ignore[import-untyped]  # the same
 from fsspec.utils import isfilelike  # type: ignore[import-untyped]  # the same
 from typing_extensions import Buffer
 
 from morphml_ray.backends.artifact_checks import check_key
-from morphml_ray.client.artifacts import ArtifactStore
+from morphml_ray.client.channel import Call
 from morphml_ray.client.progress import Progress
-from morphml_ray.errors import MorphMLRayError, ValidationError
+from morphml_ray.errors import ConflictError, ValidationError
 from morphml_ray.integrations.artifact_file import ArtifactFile
-from morphml_ray.integrations.artifact_tree import ArtifactTree, is_directory, not_found, os_errors
-
-if TYPE_CHECKING:
-    import ray
-
-IN_FLIGHT = 16
+from morphml_ray.integrations.artifact_tree import ArtifactTree, is_directory, not_found, replaced
+from morphml_ray.integrations.bulk import read_each, write_each
+from morphml_ray.integrations.packed_file import PackedFile
 
 
 class MorphmlFileSystem(ArtifactTree):
@@ -36,7 +32,8 @@ class MorphmlFileSystem(ArtifactTree):
     does not exist. A listing reads all keys below the directory.
 
     Errors are Python's own where it has some: FileNotFoundError, FileExistsError, IsADirectoryError, and an OSError
-    for damage; ``BackendUnavailable`` is a ConnectionError, and ``ValidationError`` a ValueError.
+    for damage (``EIO``) and for an open file that was replaced or deleted (``ESTALE``); ``BackendUnavailable`` is a
+    ConnectionError, and ``ValidationError`` a ValueError.
 
     Args:
         name: of the storage.
@@ -48,28 +45,49 @@ class MorphmlFileSystem(ArtifactTree):
 
     # Bytes
 
+    def open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        cache_options: dict[str, Any] | None = None,
+        compression: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Open a file; see fsspec for the arguments, and ``ArtifactFile`` for what closing does."""
+        # A text file comes by here again, for the bytes below it.
+        kind = get_compression(path, compression) if mode in ("wb", "xb") else None
+        if kind is not None:
+            return PackedFile(super().open(path, mode, block_size, cache_options, **options), kind)
+        return super().open(path, mode, block_size, cache_options, compression, **options)
+
     def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **options: Any) -> ArtifactFile:
         path = self._strip_protocol(path)
         if mode == "rb":
-            entry = self.info(path)
-            if entry["type"] == "directory":
-                raise is_directory(path)
-            file = ArtifactFile(self, path, mode, block_size, size=entry["size"], **options)
-            file.details = entry
-            return file
+            return self._open_to_read(path, block_size, options)
         if mode == "xb" and self.isfile(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         check_key(path)  # before anything is written
         return ArtifactFile(self, path, mode, block_size, **options)
 
+    def _open_to_read(self, path: str, block_size: int | None, options: dict[str, Any]) -> ArtifactFile:
+        entry = self.info_of_file(path)
+        version = entry["version"]
+        if options.pop("version", None) not in (None, version):  # of a file that was open and pickled
+            raise replaced(path)
+        file = ArtifactFile(self, path, "rb", block_size, **{**options, "size": entry["size"], "version": version})
+        file.details = entry
+        return file
+
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         """Read a file, or a range of it; negative numbers count from its end."""
-        path = self._strip_protocol(path)
+        path, version = self._strip_protocol(path), None
         if min(start or 0, end or 0) < 0:
-            start, end, _step = slice(start, end).indices(self.info(path)["size"])
+            entry = self.info_of_file(path)
+            version = entry["version"]
+            start, end, _step = slice(start, end).indices(entry["size"])
         offset = start or 0
-        length = None if end is None else max(0, end - offset)
-        return self._ask(path, lambda store: store.download_bytes(path, offset, length))
+        return self.fetch(path, offset, None if end is None else max(0, end - offset), version)
 
     def cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **options: Any) -> Any:
         """Read one file, or several at once: a dict, by path; see fsspec for the arguments."""
@@ -81,7 +99,7 @@ class MorphmlFileSystem(ArtifactTree):
         if options:
             return super().cat(paths, on_error=on_error, **options)
         contents: dict[str, Any] = {}
-        for name, result in self._overlap(paths, lambda store, key: store.download_bytes.remote(key)):
+        for name, result in read_each(self.store, paths):
             if not isinstance(result, Exception) or on_error == "return":
                 contents[name] = result
             elif on_error == "raise":
@@ -102,7 +120,7 @@ class MorphmlFileSystem(ArtifactTree):
             super().pipe(path, value, **options)
             return
         values = {self._strip_protocol(key): data for key, data in path.items()}
-        for _, result in self._overlap(list(values), lambda store, key: store.upload_bytes.remote(values[key], key)):
+        for _, result in write_each(self.store, values):
             if isinstance(result, Exception):
                 raise result
 
@@ -126,8 +144,10 @@ class MorphmlFileSystem(ArtifactTree):
         if outfile is not None or isfilelike(lpath):
             super().get_file(rpath, lpath, callback=callback, outfile=outfile, **options)
             return
-        path = self._strip_protocol(rpath)
-        progress = None if callback is DEFAULT_CALLBACK else callback.absolute_update
+        path, progress = self._strip_protocol(rpath), None
+        if callback is not DEFAULT_CALLBACK:
+            callback.set_size(self.info(path)["size"])
+            progress = callback.absolute_update
         try:
             self._ask(path, lambda store: store.download_file(path, lpath, progress=progress))
         except (FileNotFoundError, ValidationError):
@@ -178,6 +198,28 @@ class MorphmlFileSystem(ArtifactTree):
 
     # For open files
 
+    def fetch(self, path: str, offset: int, length: int | None, version: str | None) -> bytes:
+        """Read a range of a file, which ends where the file ends.
+
+        Args:
+            path: of the file.
+            offset: where the range begins, bytes.
+            length: how many bytes at most; None for all that follow.
+            version: of the file that is meant; None for any.
+
+        Raises:
+            FileNotFoundError: there is no file.
+            OSError: ``ESTALE``: it is not that version any more.
+        """
+        call: Call[bytes] = Call("get", (check_key(path), offset, length, version))
+        try:
+            found: bytes = self._ask(path, lambda store: store.channel.wait(call))
+        except (ConflictError, FileNotFoundError) as error:
+            if version is None:
+                raise
+            raise replaced(path) from error
+        return found
+
     def store_bytes(self, path: str, data: Buffer, *, is_new: bool) -> None:
         """Make bytes a file at once, whatever transaction of fsspec is under way.
 
@@ -189,22 +231,3 @@ class MorphmlFileSystem(ArtifactTree):
     def store_file(self, lpath: Any, path: str, *, is_new: bool, progress: Progress | None = None) -> None:
         """Make a local file a file at once; see ``store_bytes``."""
         self._ask(path, lambda store: store.upload_file(lpath, path, if_absent=is_new, progress=progress))
-
-    def _overlap(
-        self, paths: list[str], send: "Callable[[ArtifactStore, str], ray.ObjectRef[Any]]"
-    ) -> Iterator[tuple[str, Any]]:
-        """Send calls side by side; gives their paths with the answers, or the errors, in order."""
-        store, waiting = self.store, deque(paths)
-        channel = store.channel
-        in_flight: deque[tuple[str, ray.ObjectRef[Any]]] = deque()
-        while waiting or in_flight:
-            while waiting and len(in_flight) < IN_FLIGHT:
-                path = waiting.popleft()
-                in_flight.append((path, send(store, path)))
-            path, ref = in_flight.popleft()
-            try:
-                with os_errors(path):
-                    result = channel.result(ref)
-            except (MorphMLRayError, OSError) as error:
-                result = error
-            yield path, result

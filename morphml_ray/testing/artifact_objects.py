@@ -155,6 +155,30 @@ class ObjectContract:
             with pytest.raises(ValidationError, match="must not be negative"):
                 artifacts.get("key", offset, length)
 
+    def test_a_version_is_of_one_write(self, artifacts: ArtifactBackend) -> None:
+        written = artifacts.put("key", b"first 16 bytes 1")
+        first = artifacts.head("key")
+        assert first is not None
+        assert first.version is not None
+        assert written.version in (None, first.version)
+        assert artifacts.get_into("key", bytearray(16)).version == first.version
+        whole = b"first 16 bytes 1"
+        for offset, length in ((0, None), (0, 16), (6, 4), (15, 5), (16, 3), (99, None), (3, 0)):
+            end = None if length is None else offset + length
+            assert artifacts.get("key", offset, length, first.version) == whole[offset:end]
+        for other in (b"other 16 bytes 2", b"short", b""):
+            artifacts.put("key", other)
+            for offset, length in ((0, None), (0, 16), (6, 4), (16, 3), (99, None), (3, 0)):
+                with pytest.raises(ConflictError, match="key was replaced"):
+                    artifacts.get("key", offset, length, first.version)
+            found = artifacts.head("key")
+            assert found is not None
+            assert artifacts.get("key", 0, None, found.version) == other
+        artifacts.delete("key")
+        for length in (None, 4, 0):
+            with pytest.raises(NotFoundError, match="key"):
+                artifacts.get("key", 0, length, first.version)
+
     # Keys
 
     def test_keys_of_every_kind_are_kept_apart(self, artifacts: ArtifactBackend) -> None:

@@ -76,6 +76,17 @@ class UploadContract:
         artifacts.finish_upload(upload)
         assert artifacts.get("key") == DATA
 
+    def test_a_chunk_that_is_too_long_damages_no_other(self, artifacts: ArtifactBackend) -> None:
+        upload = artifacts.begin_upload("key", chunk_bytes=MIN_CHUNK_BYTES)
+        for index in (1, 2):
+            artifacts.upload_chunk(upload, index, chunk(index))
+        for index in (0, 2):
+            with pytest.raises(ValidationError, match=f"chunk {index} has {MIN_CHUNK_BYTES + 1} bytes"):
+                artifacts.upload_chunk(upload, index, bytes(MIN_CHUNK_BYTES + 1))
+        artifacts.upload_chunk(upload, 0, chunk(0))
+        artifacts.finish_upload(upload)
+        assert artifacts.get("key") == DATA
+
     def test_an_aborted_upload_leaves_nothing(
         self, artifacts: ArtifactBackend, leftovers: Callable[[], list[str]]
     ) -> None:

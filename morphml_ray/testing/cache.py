@@ -2,6 +2,7 @@
 
 import math
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,6 +40,11 @@ ODD_VALUES = [b"", b"\0", b"\r\n", b"$-1\r\n", b"-OOM\r\n", bytes(range(256)), b
 SHORT_S = 0.05
 LONG_S = 600.0
 WAIT_S = 10.0
+
+
+def increment(cache: Cache, key: str, amount: int) -> int | None:
+    """Add to a counter, in a call that is none of before."""
+    return cache.increment(key, amount, uuid.uuid4().hex)
 
 
 class CacheContract:
@@ -125,12 +131,12 @@ class CacheContract:
     # Counters
 
     def test_lesson_18_counters_and_values_are_one(self, cache: Cache) -> None:
-        assert cache.increment("new", 5) == 5
-        assert cache.increment("new", -7) == -2
+        assert increment(cache, "new", 5) == 5
+        assert increment(cache, "new", -7) == -2
         assert cache.get(["new"]) == [b"-2"]
         cache.set([("written", b"41")], LONG_S)
-        assert cache.increment("written", 1) == 42
-        assert cache.increment("written", 0) == 42
+        assert increment(cache, "written", 1) == 42
+        assert increment(cache, "written", 0) == 42
         assert cache.get(["written"]) == [b"42"]
         assert cache.ttl_s("written") is not None
         assert cache.ttl_s("new") is None
@@ -139,21 +145,34 @@ class CacheContract:
     def test_what_is_no_integer_is_not_incremented(self, cache: Cache, value: bytes) -> None:
         cache.set([("text", value)], None)
         with pytest.raises(ValidationError, match="'text'"):
-            cache.increment("text", 1)
+            increment(cache, "text", 1)
         assert cache.get(["text"]) == [value]
 
     def test_a_counter_has_64_bits(self, cache: Cache) -> None:
-        assert cache.increment("high", 2**63 - 1) == 2**63 - 1
-        assert cache.increment("low", -(2**63)) == -(2**63)
+        assert increment(cache, "high", 2**63 - 1) == 2**63 - 1
+        assert increment(cache, "low", -(2**63)) == -(2**63)
         for key, amount in (("high", 1), ("low", -1), ("high", 2**63), ("low", -(2**63) - 1)):
             with pytest.raises(ValidationError, match=f"'{key}'"):
-                cache.increment(key, amount)
+                increment(cache, key, amount)
         assert cache.get(["high", "low"]) == [b"9223372036854775807", b"-9223372036854775808"]
+
+    def test_an_increment_that_is_repeated_counts_once(self, cache: Cache) -> None:
+        cache.set([("n", b"9007199254740992"), ("text", b"one")], LONG_S)
+        assert [cache.increment("n", 1, "first") for _ in range(2)] == [2**53 + 1] * 2
+        assert cache.increment("n", -3, "second") == 2**53 - 2
+        assert cache.increment("n", 1, "first") == 2**53 + 1
+        with pytest.raises(ValidationError, match="'text'"):
+            cache.increment("text", 1, "third")
+        cache.set([("text", b"1")], None)
+        assert cache.increment("text", 1, "third") == 2
+        assert cache.get(["n", "text"]) == [b"9007199254740990", b"2"]
+        assert (cache.statistics()["num_keys"], cache.delete_matching("*op*"), cache.clear()) == (2, 0, 2)
+        assert cache.increment("n", 1, "first") == 2**53 + 1
 
     def test_no_increment_of_many_threads_is_lost(self, cache: Cache) -> None:
         def work(thread: int) -> list[int | None]:
             cache.set([(f"own {thread}", b"0")], None)
-            return [cache.increment("shared", 1) for _ in range(50)]
+            return [increment(cache, "shared", 1) for _ in range(50)]
 
         with ThreadPoolExecutor(8) as threads:
             totals = [total for part in threads.map(work, range(8)) for total in part]

@@ -1,8 +1,10 @@
 import importlib.metadata
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 import psutil
@@ -10,7 +12,7 @@ import pytest
 from servers import family_of, opened_store, survivors
 
 from morphml_ray.devstack import DevStack, SeaweedServer, seaweedfs
-from morphml_ray.devstack.folder import ServerFolder
+from morphml_ray.devstack.folder import LOOPBACK, ServerFolder
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, ConflictError
 
 TEMPORARY = Path("/tmp")  # noqa: S108 - where the server itself puts its sockets
@@ -94,6 +96,12 @@ def test_after_an_outage_the_same_url_gives_the_same_objects(
             outage(server)
             with pytest.raises(BackendUnavailable):
                 store.get("small")
+            address = (LOOPBACK, urlsplit(server.endpoint_url).port)
+            with (
+                socket.create_server(address),
+                pytest.raises(ConflictError, match=f"taken port.*{server.endpoint_url}"),
+            ):
+                server.start()
             server.start()
             server.start()
             assert server.bucket_url("morphml", with_credentials=True) == url

@@ -1,24 +1,30 @@
-"""The artifact actor as a plain class, and what it admits at once."""
+"""The artifact actor as a plain class."""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from outages import unfinished_uploads
+from s3_doubles import FakeS3, refusal
+from servers import opened_store
+from waiting import wait_until
 
+from morphml_ray.actors import artifact_access
 from morphml_ray.actors.artifact_values import Payload
 from morphml_ray.actors.artifacts import ArtifactActor, ArtifactSettings
 from morphml_ray.actors.shared_files import FileProof
-from morphml_ray.actors.transfers import Transfer, Transfers
 from morphml_ray.backends.artifact_checks import WriteRequest, check_write
-from morphml_ray.config import BackendUrl
-from morphml_ray.errors import BackendUnavailable, ConfigurationError, Overloaded, ValidationError
+from morphml_ray.backends.local import LocalArtifactBackend
+from morphml_ray.backends.s3 import S3ArtifactBackend
+from morphml_ray.config import BackendUrl, stash_secret
+from morphml_ray.errors import BackendUnavailable, ConfigurationError, ValidationError
 
 # Port 1 of this machine: nobody listens there.
 NOBODY = "s3://bucket?endpoint_url=http://127.0.0.1:1&aws_access_key_id=a&aws_secret_access_key=b"
-PATIENCE_S = 0.2
 
 
 @contextlib.asynccontextmanager
@@ -79,8 +85,6 @@ def test_a_directory_behind_a_variable_needs_a_home(tmp_path: Path, monkeypatch:
 def test_an_object_that_is_replaced_between_two_looks_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from morphml_ray.backends.local import LocalArtifactBackend
-
     old, new = bytes(3_000_000), b"x" * 2_000_000
     read_whole = LocalArtifactBackend.get_into
     turns = 0
@@ -104,6 +108,100 @@ def test_an_object_that_is_replaced_between_two_looks_is_read_again(
     assert turns == 2
 
 
+@pytest.fixture
+def fake() -> Iterator[FakeS3]:
+    server = FakeS3()
+    yield server
+    server.close()
+
+
+def test_lesson_27_the_session_token_goes_through_the_actor(fake: FakeS3) -> None:
+    settings = ArtifactSettings(stash_secret(BackendUrl(fake.url("&aws_session_token=T0KEN"))), 10)
+
+    async def work() -> None:
+        actor = ArtifactActor(settings)
+        assert await actor.call("exists", "a")
+        assert "T0KEN" not in f"{settings!r} {await actor.describe()} {await actor.health()}"
+        await actor.close()
+
+    asyncio.run(work())
+    assert len(fake.asked) > 1
+    assert {one.headers.get("x-amz-security-token") for one in fake.asked} == {"T0KEN"}
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(403, ConfigurationError), (500, BackendUnavailable), (503, BackendUnavailable)]
+)
+def test_lesson_25_a_refusal_is_no_false_through_the_actor(
+    fake: FakeS3, status: int, expected: type[Exception]
+) -> None:
+    async def work() -> None:
+        async with actor_of(fake.url(), deadline_s=0.5) as actor:
+            await actor.ready()
+            fake.say = lambda _: refusal(status)
+            for ask in (actor.call("exists", "a"), actor.metadata("a"), actor.list_keys("")):
+                with pytest.raises(expected):
+                    await ask
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(("age_s", "freed"), [(0.0, 1), (artifact_access.PURGE_AGE_S, 0)], ids=["old", "young"])
+def test_uploads_that_others_left_are_freed_by_their_age(
+    artifacts_url: str, monkeypatch: pytest.MonkeyPatch, age_s: float, freed: int
+) -> None:
+    monkeypatch.setattr(artifact_access, "PURGE_AGE_S", age_s)
+    outcomes = watch_purges(monkeypatch, S3ArtifactBackend)
+
+    async def work() -> None:
+        async with actor_of(artifacts_url) as actor:
+            for _ in range(3):
+                assert not await actor.call("exists", "a")
+            wait_until(lambda: outcomes, 10)
+
+    with opened_store(artifacts_url) as other:
+        other.begin_upload("a", chunk_bytes=8_000_000)
+        asyncio.run(work())
+        assert outcomes == [freed]  # one for all three answers
+        assert len(unfinished_uploads(artifacts_url)) == 1 - freed
+
+
+def test_what_could_not_be_freed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifact_access, "PURGE_AGAIN_S", 0.0)
+    outcomes = watch_purges(monkeypatch, LocalArtifactBackend, BackendUnavailable("away"))
+
+    async def work() -> None:
+        async with actor_of(f"file://{tmp_path}/new") as actor:
+            await actor.ready()
+            wait_until(lambda: outcomes, 10)
+            (tmp_path / "new/%staging/left").touch()
+            for _ in range(3):
+                await actor.call("exists", "a")
+            wait_until(lambda: len(outcomes) > 1, 10)
+
+    asyncio.run(work())
+    assert outcomes == ["away", 1]
+    assert [*(tmp_path / "new/%staging").iterdir()] == []
+
+
+def watch_purges(monkeypatch: pytest.MonkeyPatch, kind: type[Any], *failures: BackendUnavailable) -> list[int | str]:
+    """Note what each purge freed; the first ones fail as stated."""
+    purge = kind.purge_uploads
+    outcomes: list[int | str] = []
+
+    def watched(self: Any, older_than_s: float) -> int:
+        if len(outcomes) < len(failures):
+            failure = failures[len(outcomes)]
+            outcomes.append(str(failure))
+            raise failure
+        freed: int = purge(self, older_than_s)
+        outcomes.append(freed)
+        return freed
+
+    monkeypatch.setattr(kind, "purge_uploads", watched)
+    return outcomes
+
+
 def test_a_file_proof_holds_for_the_same_file_only(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     proof = FileProof.of(tmp_path / "a")
@@ -117,127 +215,6 @@ def test_a_file_proof_holds_for_the_same_file_only(tmp_path: Path) -> None:
 def test_a_payload_arrives_as_a_view() -> None:
     function, (buffer,) = Payload(b"data").__reduce_ex__(5)
     assert function(buffer) == memoryview(b"data")
-
-
-# What is admitted at once
-
-
-async def hold(transfers: Transfers, size_bytes: int, until: asyncio.Event, patience_s: float = 0) -> None:
-    async with transfers.admitted(size_bytes, patience_s):
-        await until.wait()
-
-
-def test_what_is_held_has_a_bound_and_turns_come_in_order() -> None:
-    async def work() -> None:
-        transfers = Transfers(max_held_bytes=100)
-        ends = [asyncio.Event() for _ in range(4)]
-        tasks = []
-        for end, size_bytes in zip(ends, (60, 50, 10, 0), strict=True):
-            tasks.append(asyncio.create_task(hold(transfers, size_bytes, end, patience_s=5)))
-            await asyncio.sleep(0)
-        # The third would fit, but the second came first; the fourth holds nothing.
-        assert transfers.status() == {"transfers": 2, "waiting": 2, "held_bytes": 60, "ended": 0, "refused": 0}
-        with pytest.raises(Overloaded, match="60 bytes"):
-            await hold(transfers, 1, ends[0])
-        ends[0].set()
-        await tasks[0]
-        await asyncio.sleep(0)
-        assert transfers.status() == {"transfers": 3, "waiting": 0, "held_bytes": 60, "ended": 1, "refused": 1}
-        flushed = asyncio.create_task(transfers.flush())
-        for end in ends:
-            assert not flushed.done()
-            end.set()
-        await asyncio.gather(flushed, *tasks)
-        assert transfers.status()["held_bytes"] == 0
-
-    asyncio.run(work())
-
-
-def test_one_that_is_too_large_goes_alone() -> None:
-    async def work() -> None:
-        transfers = Transfers(max_held_bytes=100)
-        end = asyncio.Event()
-        task = asyncio.create_task(hold(transfers, 1000, end))
-        await asyncio.sleep(0)
-        with pytest.raises(Overloaded):
-            await hold(transfers, 1, end)
-        end.set()
-        await task
-        await hold(transfers, 1, end)
-
-    asyncio.run(work())
-
-
-def test_patience_ends_when_nothing_moves_and_begins_again_when_something_does() -> None:
-    async def work() -> None:
-        transfers = Transfers(max_held_bytes=100)
-        ends = [asyncio.Event() for _ in range(3)]
-        first, second = (asyncio.create_task(hold(transfers, 50, end)) for end in ends[:2])
-        await asyncio.sleep(0)
-        waiting = asyncio.create_task(hold(transfers, 100, ends[2], PATIENCE_S))
-        cancelled = asyncio.create_task(hold(transfers, 1, ends[2], PATIENCE_S))
-        await asyncio.sleep(0.7 * PATIENCE_S)
-        cancelled.cancel()
-        ends[0].set()
-        await asyncio.sleep(0.7 * PATIENCE_S)
-        assert not waiting.done()
-        begun = time.monotonic()
-        with pytest.raises(Overloaded):
-            await waiting
-        assert time.monotonic() - begun < 2 * PATIENCE_S
-        ends[1].set()
-        await asyncio.gather(first, second)
-        assert transfers.status()["held_bytes"] == 0
-        assert transfers.status()["waiting"] == 0
-
-    asyncio.run(work())
-
-
-def test_whoever_gives_up_lets_the_next_one_in() -> None:
-    async def work() -> None:
-        transfers = Transfers(max_held_bytes=100)
-        end = asyncio.Event()
-        first = asyncio.create_task(hold(transfers, 60, end))
-        await asyncio.sleep(0)
-        large = asyncio.create_task(hold(transfers, 100, end, 60))
-        small = asyncio.create_task(hold(transfers, 40, end, 60))
-        await asyncio.sleep(0.01)
-        large.cancel()
-        await asyncio.sleep(0.01)
-        assert transfers.status()["held_bytes"] == 100
-        end.set()
-        await asyncio.gather(first, small)
-
-    asyncio.run(work())
-
-
-def test_only_what_gets_further_counts_as_progress() -> None:
-    transfer = Transfer(0)
-    transfer.advance(10)
-    reached_at = transfer.advanced_at
-    transfer.restart()
-    transfer.advance(10)
-    assert (transfer.moved_bytes, transfer.advanced_at) == (10, reached_at)
-    transfer.advance(1)
-    assert transfer.advanced_at > reached_at
-
-
-def test_a_stall_is_told() -> None:
-    async def work() -> None:
-        transfers = Transfers()
-        async with transfers.admitted(0, 0, "file") as transfer:
-            await asyncio.sleep(0.05)
-            assert transfers.stalled_s() >= 0.05
-            transfer.advance(5)
-            assert transfers.stalled_s() < 0.05
-            assert transfers.moved_bytes("file") == 5
-        async with transfers.admitted(100 * 1024 * 1024, 0):
-            await asyncio.sleep(0.05)
-            # Bytes whose backend tells of no progress are given time by their size.
-            assert transfers.stalled_s() == 0
-        assert transfers.moved_bytes("file") == 0
-
-    asyncio.run(work())
 
 
 def test_errors_pass_and_leave_nothing_held(tmp_path: Path) -> None:

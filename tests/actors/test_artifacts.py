@@ -1,9 +1,7 @@
 """The artifacts that users store, through a real Ray, in a directory and on SeaweedFS."""
 
 import asyncio
-import pickle
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,52 +12,110 @@ import ray
 from stores import MB, end, open_store, write_file
 
 import morphml_ray as mr
-from morphml_ray.actors.deploy import find_actors, stop_actor
-from morphml_ray.client.artifacts import artifact_settings
-from morphml_ray.client.database import DEFAULT_NAMESPACE
 from morphml_ray.client.remote_method import RemoteMethod
-from morphml_ray.devstack import SeaweedServer
 
 
-def test_every_method_blocks_and_has_remote_with_the_same_value(store: mr.ArtifactStore, tmp_path: Path) -> None:
-    write_file(tmp_path / "file", 1000)
-    is_local = "file:" in repr(store)
-    calls: dict[str, tuple[Any, ...]] = {
-        "upload_file": (tmp_path / "file", "a/file"),
-        "upload_bytes": (b"data", "a/bytes", {"name": "значение"}),
-        "download_file": ("a/file", tmp_path / "copy"),
-        "download_bytes": ("a/bytes",),
-        "exists": ("a/bytes",),
-        "delete": ("missing",),
-        "list_objects": ("a/",),
-        "list_keys": (),
-        "get_metadata": ("a/bytes",),
-        "get_presigned_url": ("a/bytes",),
-        "copy": ("a/bytes", "b/bytes"),
-        "delete_prefix": ("missing",),
-        "get_total_size": ("a/",),
+def every_call(mark: str, folder: Path) -> dict[str, tuple[tuple[Any, ...], Any]]:
+    """Arguments of every method and what it gives, on keys of their own, ordered so that each has something to do."""
+    size = 1000
+    keys = [f"{mark}/{name}" for name in ("bytes", "copy", "old/1", "old/2", "old/file")]
+    return {
+        "upload_file": ((folder / "file", f"{mark}/old/file"), f"{mark}/old/file"),
+        "upload_bytes": ((b"data", f"{mark}/bytes", {"name": "значение"}), f"{mark}/bytes"),
+        "download_file": ((f"{mark}/old/file", folder / mark / "copy"), str(folder / mark / "copy")),
+        "download_bytes": ((f"{mark}/bytes",), b"data"),
+        "upload_multiple": (({f"{mark}/old/1": b"1", f"{mark}/old/2": b"2"},), [f"{mark}/old/1", f"{mark}/old/2"]),
+        "download_multiple": (([f"{mark}/old/1", f"{mark}/missing"],), {f"{mark}/old/1": b"1"}),
+        "exists": ((f"{mark}/bytes",), True),
+        "copy": ((f"{mark}/bytes", f"{mark}/copy"), f"{mark}/copy"),
+        "get_metadata": ((f"{mark}/copy",), {"name": "значение"}),
+        "list_objects": ((f"{mark}/",), keys),
+        "list_keys": ((f"{mark}/",), keys),
+        "get_total_size": ((f"{mark}/",), size + 4 + 4 + 1 + 1),
+        "delete": ((f"{mark}/bytes",), True),
+        "delete_prefix": ((f"{mark}/old",), 3),
+        "get_presigned_url": ((f"{mark}/copy",), None),
     }
+
+
+@pytest.mark.parametrize("place", ["driver", "task"])
+def test_every_method_works_blocking_and_by_remote(store: mr.ArtifactStore, tmp_path: Path, place: str) -> None:
+    def ask(store: mr.ArtifactStore, calls: dict[str, tuple[tuple[Any, ...], Any]], form: str) -> dict[str, Any]:
+        answers: dict[str, Any] = {}
+        for name, (arguments, _) in calls.items():
+            method = getattr(store, name)
+            try:
+                answers[name] = method(*arguments) if form == "blocking" else ray.get(method.remote(*arguments))
+            except mr.ConfigurationError:
+                answers[name] = "refused"
+        return answers
+
     methods = {name for name, value in vars(mr.ArtifactStore).items() if isinstance(value, RemoteMethod)}
-    assert methods == set(calls)
-    for name, arguments in calls.items():
-        if name == "get_presigned_url":
-            continue
-        method = getattr(store, name)
-        blocking, remote = method(*arguments), ray.get(method.remote(*arguments))
-        assert blocking == remote, name
-        assert type(blocking) is type(remote), name
-    if is_local:
-        with pytest.raises(mr.ConfigurationError, match="not supported"):
-            store.get_presigned_url("a/bytes")
-    else:
-        assert store.get_presigned_url("a/bytes").partition("?")[0].endswith("a/bytes")
-
-    async def awaited() -> Any:
-        return await store.download_bytes.remote("a/bytes")
-
-    assert asyncio.run(awaited()) == b"data"
+    assert set(every_call("", tmp_path)) == methods
+    data = write_file(tmp_path / "file", 1000)
+    for form in ("blocking", "remote"):
+        calls = every_call(form, tmp_path)
+        if place == "driver":
+            answers = ask(store, calls, form)
+        else:
+            answers = ray.get(ray.remote(num_cpus=0)(ask).remote(store, calls, form))
+        check_presigned(store, answers.pop("get_presigned_url"))
+        answers["get_metadata"] = answers["get_metadata"]["metadata"]
+        answers["list_objects"] = [found["key"] for found in answers["list_objects"]]
+        assert answers == {name: expected for name, (_, expected) in calls.items() if name in answers}
+        assert (tmp_path / form / "copy").read_bytes() == data
+        assert store.list_keys(f"{form}/") == [f"{form}/copy"]
+        assert store.download_bytes(f"{form}/copy") == b"data"
     store.close()
-    assert store.exists("a/bytes")
+    assert store.exists("remote/copy")
+
+
+def check_presigned(store: mr.ArtifactStore, answer: str) -> None:
+    """A URL of a small object, but a directory has none."""
+    if "file:" in repr(store):
+        assert answer == "refused"
+        return
+    with urllib.request.urlopen(answer, timeout=10) as response:  # noqa: S310 - of our server
+        assert response.read() == b"data"
+
+
+@pytest.mark.parametrize("place", ["driver", "actor"])
+def test_answers_can_be_awaited(store: mr.ArtifactStore, place: str) -> None:
+    async def work(store: mr.ArtifactStore) -> tuple[Any, ...]:
+        key = await store.upload_bytes.remote(b"data", "a")
+        return key, await store.download_bytes.remote("a"), await store.list_keys.remote()
+
+    class Worker:
+        async def work(self, store: mr.ArtifactStore) -> tuple[Any, ...]:
+            return await work(store)
+
+    if place == "driver":
+        answers = asyncio.run(work(store))
+    else:
+        worker: Any = ray.remote(num_cpus=0)(Worker).remote()
+        answers = ray.get(worker.work.remote(store))
+    assert answers == ("a", b"data", ["a"])
+
+
+def test_a_task_with_a_file_system_of_its_own_sends_chunks(store: mr.ArtifactStore, tmp_path: Path) -> None:
+    @ray.remote(num_cpus=0)
+    def work(store: mr.ArtifactStore, folder: Path, form: str) -> None:
+        with (
+            mock.patch("morphml_ray.client.file_transfers._sees_file", return_value=False),
+            mock.patch("morphml_ray.client.file_transfers._watch", side_effect=AssertionError),
+        ):
+            if form == "blocking":
+                store.upload_file(folder / "file", form)
+                store.download_file(form, folder / form)
+            else:
+                ray.get(store.upload_file.remote(folder / "file", form))
+                ray.get(store.download_file.remote(form, folder / form))
+
+    data = write_file(tmp_path / "file", 20 * MB)
+    for form in ("blocking", "remote"):
+        ray.get(work.remote(store, tmp_path, form))
+        assert (tmp_path / form).read_bytes() == data
+        assert store.download_bytes(form) == data
 
 
 def test_what_is_told_of_objects(store: mr.ArtifactStore) -> None:
@@ -209,58 +265,3 @@ def test_the_storage_has_them_all(namespace: str, tmp_path: Path, artifacts_url:
     for ask in (lambda: storage.artifacts.exists("a"), lambda: storage.cache.get("a")):
         with pytest.raises(mr.BackendUnavailable, match="connect"):
             ask()
-
-
-@pytest.fixture
-def alone(namespace: str) -> Iterator[None]:
-    """Ends the artifact actors of stores that stand alone, refused ones too."""
-    del namespace
-    yield
-    for handle in find_actors("artifacts:", DEFAULT_NAMESPACE).values():
-        stop_actor(handle, 10)
-
-
-@pytest.mark.usefixtures("alone")
-def test_a_store_alone(s3_server: SeaweedServer, artifacts_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    prefix = artifacts_url.removeprefix("s3://morphml/").partition("?")[0]
-    access, secret = s3_server.exports()["AWS_ACCESS_KEY_ID"], s3_server.exports()["AWS_SECRET_ACCESS_KEY"]
-    endpoint = s3_server.endpoint_url
-    with pytest.raises(mr.ConfigurationError) as caught:
-        mr.ArtifactStore("morphml", endpoint, access, "wrong+secret/", prefix=prefix)
-    assert "wrong" not in str(caught.value)
-    store = mr.ArtifactStore("morphml", endpoint, access, secret, "us-east-1", prefix=prefix)
-    store.upload_bytes(b"1", "a")
-    assert secret not in repr(store) + repr(vars(store)) + repr(pickle.dumps(store.actors.settings))
-    same = mr.ArtifactStore.from_url(artifacts_url)
-    assert same.list_keys() == ["a"]
-    assert same.channel.handle == store.channel.handle
-    end(store)
-    monkeypatch.setenv("MY_SECRET", secret)
-    with pytest.raises(mr.ConfigurationError, match="MY_SECRET"):  # which the actor does not have
-        mr.ArtifactStore("morphml", endpoint, access, "env:MY_SECRET", prefix=prefix)
-
-
-@pytest.mark.usefixtures("alone")
-def test_a_store_that_cannot_be_is_refused(s3_server: SeaweedServer) -> None:
-    exports = s3_server.exports()
-    keys = exports["AWS_ACCESS_KEY_ID"], exports["AWS_SECRET_ACCESS_KEY"]
-    with pytest.raises(mr.ConfigurationError, match="no bucket missing-bucket"):
-        mr.ArtifactStore("missing-bucket", s3_server.endpoint_url, *keys, create_bucket=False)
-    for wrong in ("UPPER", "a", "a@b"):
-        with pytest.raises(mr.ConfigurationError, match="bucket"):
-            mr.ArtifactStore(wrong)
-    with pytest.raises(mr.ConfigurationError, match="endpoint_url"):
-        mr.ArtifactStore("abc", "host:80")
-    with pytest.raises(mr.ConfigurationError, match="prefix"):
-        mr.ArtifactStore("abc", prefix="a//b")
-    with pytest.raises(mr.ConfigurationError, match="together"):
-        mr.ArtifactStore("abc", aws_access_key=keys[0])
-
-
-@pytest.mark.usefixtures("namespace")
-def test_a_directory_may_be_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MY_ARTIFACTS", f"file://{tmp_path}/one")
-    settings = artifact_settings(mr.StorageConfig(artifacts="env:MY_ARTIFACTS"))
-    assert settings.home_node == ray.get_runtime_context().get_node_id()
-    settings = artifact_settings(mr.StorageConfig(artifacts="env:UNKNOWN_ARTIFACTS"))
-    assert settings.home_node is None

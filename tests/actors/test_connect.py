@@ -137,6 +137,31 @@ def test_a_second_driver_finds_the_storage(sqlite_storage: mr.Storage, namespace
     assert sqlite_storage.experiment("one").statistics()["num_evaluations"] == 2
 
 
+def test_lesson_51_a_killed_driver_takes_nothing_with_it(namespace: str, tmp_path: Path) -> None:
+    program = (
+        "import json, os, ray, morphml_ray as mr\n"
+        f"ray.init({ray.get_runtime_context().gcs_address!r}, log_to_driver=False)\n"
+        f"storage = mr.connect(root={str(tmp_path / 'store')!r}, namespace={namespace!r})\n"
+        "storage.experiment('one').record({'a': 1}, 0.25)\n"
+        "storage.artifacts.upload_bytes(bytes(5_000_000), 'weights')\n"
+        "storage.cache.set('a', [1, 2])\n"
+        "status = storage.status()\n"
+        "status = [status['database'], status['cache'], *status['artifacts'].values()]\n"
+        "print(json.dumps([each['pid'] for each in status]), flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert killed.returncode == -9, killed.stderr
+    storage = mr.connect(namespace=namespace)
+    assert [record.fitness for record in storage.experiment("one").best()] == [0.25]
+    assert storage.artifacts.download_bytes("weights") == bytes(5_000_000)
+    assert storage.cache.get("a") == [1, 2]
+    status = storage.status()
+    served = [status["database"], status["cache"], *status["artifacts"].values()]
+    assert [each["pid"] for each in served] == json.loads(killed.stdout.splitlines()[-1])
+    storage.shutdown()
+
+
 def test_shutdown_ends_the_actors_for_good(namespace: str, tmp_path: Path) -> None:
     storage = mr.connect(root=str(tmp_path / "one"), namespace=namespace)
     storage.experiment("one").record({"a": 1}, 1.0)

@@ -6,6 +6,7 @@ import pickle
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec  # type: ignore[import-untyped]  # fsspec carries no type information
 import pandas as pd
@@ -47,12 +48,23 @@ def files(place: str) -> Iterator[MorphmlFileSystem]:
         found.rm_file(name)
 
 
+@pytest.fixture
+def near_files(near_store: mr.ArtifactStore) -> MorphmlFileSystem:
+    """The file system over an actor in this process."""
+    found = MorphmlFileSystem("near", skip_instance_cache=True)
+    found._found = near_store.channel.node_id, near_store
+    return found
+
+
 class MorphmlFixtures(abstract.AbstractFixtures):  # type: ignore[misc]  # fsspec carries no type information
     """What fsspec's tests need to know."""
 
     @pytest.fixture
-    def fs(self, files: MorphmlFileSystem) -> MorphmlFileSystem:
-        return files
+    def fs(self, request: pytest.FixtureRequest, cluster: None) -> Any:
+        del cluster
+        # Of each way to write a glob fsspec tests four variants, 75 calls: over Ray they take longer than all the rest.
+        is_glob_case = "glob_edge_cases" in request.node.name
+        return request.getfixturevalue("near_files" if is_glob_case else "files")
 
     @pytest.fixture
     def fs_path(self) -> str:
@@ -180,6 +192,22 @@ def test_errors_are_pythons_own(files: MorphmlFileSystem) -> None:
     with pytest.raises(mr.ValidationError):
         files.open("../x", "wb")
     assert files.find("") == ["folder/x"]
+
+
+@pytest.mark.parametrize("broken", ["get_metadata", "list_objects"])
+def test_lesson_25_an_outage_is_no_false(
+    files: MorphmlFileSystem, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def away(*_: object) -> None:
+        raise mr.BackendUnavailable("the store is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mr.ArtifactStore, broken, away)
+        for ask in (files.exists, files.isfile, files.isdir, files.info, files.ls, files.find, files.modified):
+            with pytest.raises(mr.BackendUnavailable, match="away"):
+                ask("folder/missing")
+    for see in (files.exists, files.isfile, files.isdir):
+        assert see("folder/missing") is False
 
 
 def test_moving_and_deleting_respect_the_border(files: MorphmlFileSystem) -> None:

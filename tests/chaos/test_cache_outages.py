@@ -17,6 +17,7 @@ from morphml_ray.backends.redis.link import Link
 from morphml_ray.config import BackendUrl
 from morphml_ray.devstack import ValkeyServer
 from morphml_ray.errors import NotFoundError
+from morphml_ray.testing.cache import increment
 
 TIMEOUT_S = 0.5
 PAUSE_S = 0.2
@@ -56,7 +57,7 @@ def check_it_is_away(cache: RedisCache) -> None:
     with pytest.raises(NotFoundError, match="away"):
         cache.ttl_s("a")
     assert cache.set([("a", b"new"), ("c", b"new")], 60) == 0
-    assert (cache.delete(["b"]), cache.increment("n", 1)) == (0, None)
+    assert (cache.delete(["b"]), increment(cache, "n", 1)) == (0, None)
     assert (cache.delete_prefix("x"), cache.delete_matching("y*")) == (0, 0)
     told = cache.statistics()
     assert told["dropped_writes"] == dropped + 6

@@ -13,6 +13,7 @@ from morphml_ray.backends.memory import ENTRY_OVERHEAD_BYTES, MemoryCache
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import NotFoundError, ValidationError
 from morphml_ray.testing import CacheContract
+from morphml_ray.testing.cache import increment
 
 MAX_BYTES = 5 * ENTRY_OVERHEAD_BYTES
 
@@ -67,7 +68,7 @@ def test_what_was_not_used_for_longest_goes_first(small: MemoryCache) -> None:
     small.set([(key, b"1") for key in "abcd"], None)
     small.get(["a"])
     small.exists(["b"])
-    small.increment("c", 1)
+    increment(small, "c", 1)
     small.set([("e", b"1"), ("f", b"1")], None)
     assert small.exists(list("abcdef")) == [True, False, True, False, True, True]
     told = small.statistics()
@@ -96,10 +97,20 @@ def test_a_value_that_does_not_fit_is_dropped_with_the_one_it_replaces(small: Me
 def test_a_counter_that_grows_out_of_the_room_is_dropped() -> None:
     tiny = MemoryCache(max_bytes=ENTRY_OVERHEAD_BYTES + 2)
     tiny.open()
-    assert tiny.increment("n", 9) == 9
-    assert tiny.increment("n", 1) is None
+    assert increment(tiny, "n", 9) == 9
+    assert increment(tiny, "n", 1) is None
     assert tiny.get(["n"]) == [None]
     assert tiny.statistics()["dropped_writes"] == 1
+
+
+def test_increments_are_remembered_for_thousands_of_calls_and_not_for_ever(
+    small: MemoryCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("morphml_ray.backends.memory._REMEMBERED_OPERATIONS", 2)
+    assert [small.increment("n", 1, operation_id) for operation_id in "abcba"] == [1, 2, 3, 2, 4]
+    small.close()
+    small.open()
+    assert small.increment("n", 1, "a") == 1
 
 
 def test_writing_the_same_keys_for_ever_takes_no_memory(small: MemoryCache) -> None:
@@ -172,10 +183,10 @@ class Model(RuleBasedStateMachine):
         if value not in (b"", b"text") and value[:1] not in b"xy":
             total = int(value) + amount
             is_taken = self.put(key, str(total).encode(), ends_at)
-            assert self.cache.increment(key, amount) == (total if is_taken else None)
+            assert increment(self.cache, key, amount) == (total if is_taken else None)
         else:
             with pytest.raises(ValidationError):
-                self.cache.increment(key, amount)
+                increment(self.cache, key, amount)
 
     @rule(key=KEYS)
     def ttl_s(self, key: str) -> None:

@@ -177,6 +177,23 @@ def test_lesson_12_a_restarted_server_is_found_again(postgres_server: PostgresSe
     assert save(database, number, sent) == [row]
 
 
+def test_a_full_disk_says_so_and_keeps_what_is_stored(database: SqlDatabase, empty_postgres_url: str) -> None:
+    number = create(database)
+    save(database, number, evaluation(1))
+    # The server's own code and words, in the middle of a save.
+    fail = "RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'"
+    ask(empty_postgres_url, f"CREATE FUNCTION fill() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {fail}; END $$")
+    ask(empty_postgres_url, "CREATE TRIGGER full_disk BEFORE INSERT ON evaluations EXECUTE FUNCTION fill()")
+    try:
+        with pytest.raises(BackendUnavailable, match=r"no room for save: .* is full .*Free space"):
+            save(database, number, evaluation(2))
+        assert len(page(database, number)) == 1
+    finally:
+        ask(empty_postgres_url, "DROP FUNCTION fill CASCADE")
+    save(database, number, evaluation(2))
+    assert database.get_experiment_statistics(number)["num_evaluations"] == len(page(database, number)) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "expected", "reason"),
     [

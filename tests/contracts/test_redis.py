@@ -3,9 +3,9 @@
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,10 +18,11 @@ from morphml_ray.backends.caches import create_cache
 from morphml_ray.backends.memory import MemoryCache
 from morphml_ray.backends.redis import RedisCache
 from morphml_ray.backends.redis.cache import _MAX_COUNTED_KEYS
-from morphml_ray.backends.redis.link import Link
+from morphml_ray.backends.redis.link import Command, Link, Reply
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, ValidationError
 from morphml_ray.testing import CacheContract
+from morphml_ray.testing.cache import increment
 
 
 class TestRedis(CacheContract):
@@ -94,7 +95,7 @@ def test_a_key_of_another_type_is_a_miss_and_no_counter(cache: RedisCache, raw: 
     raw.rpush("morphml:list", b"1")
     assert cache.get(["list"]) == [None]
     with pytest.raises(ValidationError, match="WRONGTYPE"):
-        cache.increment("list", 1)
+        increment(cache, "list", 1)
     assert cache.statistics()["errors"] == 0
     assert cache.set([("list", b"1")], None) == 1
 
@@ -166,11 +167,11 @@ def test_databases_are_told_apart(cache: RedisCache, cache_url: str, raw: redis.
 
 
 def test_a_user_with_rights_to_its_own_keys_is_enough(cache_url: str, rights: Callable[[str], object]) -> None:
-    rights("~morphml:* +@read +@write +@connection +scan")
+    rights("~morphml:* ~morphml%op:* +@read +@write +@connection +@scripting +scan")
     cache = RedisCache(user_url(cache_url, "limited"), "morphml", timeout_s=20)
     cache.open()
     assert cache.set([("a", b"1")], None) == 1
-    assert (cache.get(["a"]), cache.increment("a", 1), cache.clear()) == ([b"1"], 2, 1)
+    assert (cache.get(["a"]), increment(cache, "a", 1), cache.clear()) == ([b"1"], 2, 1)
     cache.close()
 
 
@@ -188,7 +189,7 @@ def test_a_user_who_may_not_write_drops_writes(
     cache = RedisCache(user_url(cache_url, "limited"), "morphml", timeout_s=20)
     cache.open()
     assert cache.set([("a", b"1"), ("b", b"1")], None) == 0
-    assert (cache.delete(["a"]), cache.increment("n", 1), cache.get(["a"])) == (0, None, [b"kept"])
+    assert (cache.delete(["a"]), increment(cache, "n", 1), cache.get(["a"])) == (0, None, [None])
     assert cache.clear() == 0
     rights("~morphml:* +@read +@connection -scan")
     assert cache.delete_matching("*") == 0
@@ -207,7 +208,7 @@ def test_a_full_server_drops_writes_and_keeps_no_older_value(
     raw.config_set("maxmemory", 1)
     try:
         assert cache.set([("a", b"new"), ("c", b"new")], None) == 0
-        assert cache.increment("n", 1) is None
+        assert increment(cache, "n", 1) is None
         assert cache.get(["a", "b", "c"]) == [None, b"1", None]
     finally:
         raw.config_set("maxmemory", 0)
@@ -216,6 +217,69 @@ def test_a_full_server_drops_writes_and_keeps_no_older_value(
     assert (told["last_error"] or "").startswith("OOM")
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert cache.set([("a", b"new")], None) == 1
+
+
+@pytest.fixture
+def refusing(raw: redis.Redis) -> Callable[[], AbstractContextManager[None]]:
+    """A block in which the server refuses all writes and deletions, as after a failover."""
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        raw.config_set("min-replicas-to-write", 1)
+        try:
+            yield
+        finally:
+            raw.config_set("min-replicas-to-write", 0)
+
+    return block
+
+
+def test_a_server_that_refuses_deletions_too_gives_no_older_value(
+    cache: RedisCache, refusing: Callable[[], AbstractContextManager[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.set([("a", b"old"), ("b1", b"old"), ("c", b"kept")], None)
+    with refusing():
+        assert cache.get(["c"]) == [b"kept"]
+        assert cache.set([("a", b"new")], None) == 0
+        for _ in range(3):
+            assert cache.get(["a", "c"]) == [None, None]
+        assert cache.delete_prefix("b") == 0
+        assert cache.exists(["b1"]) == [False]
+    told = cache.statistics()
+    assert (told["is_available"], told["outages"], told["dropped_writes"]) == (True, 0, 2)
+    assert (told["last_error"] or "").startswith("NOREPLICAS")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert cache.get(["a", "b1", "c"]) == [None, None, b"kept"]
+    assert cache.set([("a", b"new")], None) == 1
+    assert cache.get(["a"]) == [b"new"]
+
+
+def test_nobody_reads_an_older_value_while_it_is_being_deleted(
+    cache_url: str, refusing: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleting, go_on = threading.Event(), threading.Event()
+    exchange = Link.exchange
+
+    def delay(link: Link, commands: Sequence[Command]) -> list[Reply]:
+        if commands[0][0] == "UNLINK":
+            deleting.set()
+            assert go_on.wait(20)
+        return exchange(link, commands)
+
+    cache = RedisCache(BackendUrl(cache_url), "morphml", timeout_s=0.5)
+    with closing(cache), ThreadPoolExecutor(1) as threads:
+        cache.open()
+        cache.set([("a", b"old")], None)
+        with refusing():
+            assert cache.set([("a", b"new")], None) == 0
+        monkeypatch.setattr(Link, "exchange", delay)
+        first = threads.submit(cache.get, ["a"])
+        assert deleting.wait(20)
+        assert cache.get(["a"]) == [None]
+        go_on.set()
+        assert first.result() == [None]
+        assert cache.set([("a", b"new")], None) == 1
+        assert cache.get(["a"]) == [b"new"]
 
 
 def test_a_value_that_no_server_takes_is_dropped(cache: RedisCache, monkeypatch: pytest.MonkeyPatch) -> None:

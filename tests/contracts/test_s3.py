@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from morphml_ray.backends.s3 import S3ArtifactBackend
-from morphml_ray.backends.s3.client import make_client
+from morphml_ray.backends.s3.client import make_client, make_session
 from morphml_ray.config import BackendUrl
 from morphml_ray.config.s3 import S3Url, parse_s3
 from morphml_ray.testing import ArtifactContract
@@ -29,7 +29,7 @@ class TestS3(ArtifactContract):
 
     @pytest.fixture
     def client(self, place: S3Url) -> "Iterator[S3Client]":
-        client = make_client(place, timeout_s=5, attempts=2, connections=2)
+        client = make_client(make_session(place), place, timeout_s=5, attempts=2, connections=2)
         yield client
         client.close()
 

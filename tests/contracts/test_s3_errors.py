@@ -42,6 +42,14 @@ def store(fake: FakeS3) -> Iterator[S3ArtifactBackend]:
         yield backend
 
 
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(17 * 1024 * 1024)
+    return path
+
+
 def answering(method: str, answer: Answer, path: str = "") -> Callable[[Asked], Answer | None]:
     return lambda asked: answer if asked.method == method and path in asked.path else None
 
@@ -76,6 +84,7 @@ def error_of(call: Callable[[], object]) -> MorphMLRayError:
         (429, "TooManyRequests", BackendUnavailable),
         (500, "InternalError", BackendUnavailable),
         (503, "SlowDown", BackendUnavailable),
+        (507, "InsufficientStorage", BackendUnavailable),
     ],
 )
 def test_each_refusal_has_its_error(
@@ -104,6 +113,26 @@ def test_lesson_25_exists_is_an_answer_of_the_server_only(
     assert not [asked for asked in fake.asked if asked.method == "DELETE"]
     fake.say = answering("HEAD", Answer(404))
     assert store.exists("key") is False
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(403, ConfigurationError), (500, BackendUnavailable), (507, BackendUnavailable)]
+)
+@pytest.mark.parametrize("step", ["?uploads", "partNumber=2", "?uploadId="])
+def test_lesson_26_a_refusal_inside_a_large_upload_comes_out(
+    fake: FakeS3, store: S3ArtifactBackend, large: Path, status: int, error: type[MorphMLRayError], step: str
+) -> None:
+    begun = Answer(200, b"<InitiateMultipartUploadResult><UploadId>7</UploadId></InitiateMultipartUploadResult>")
+
+    def say(asked: Asked) -> Answer | None:
+        if asked.method != "DELETE" and step in asked.path:
+            return refusal(status, "Refused")
+        return begun if "?uploads" in asked.path else None
+
+    fake.say = say
+    assert type(error_of(lambda: store.put_file("key", large))) is error
+    ended = [asked.path for asked in fake.asked if asked.method == "DELETE"]
+    assert ended == ([] if step == "?uploads" else ["/bucket/prefix/key?uploadId=7"])
 
 
 def test_a_short_failure_is_retried(fake: FakeS3) -> None:
@@ -157,10 +186,7 @@ def test_lesson_26_a_dead_endpoint_is_unavailable(dead_url: str) -> None:
     assert type(error_of(S3ArtifactBackend(BackendUrl(dead_url), attempts=1).open)) is BackendUnavailable
 
 
-def test_lesson_26_every_operation_says_so_when_the_server_goes(fake: FakeS3, tmp_path: Path) -> None:
-    large = tmp_path / "large"
-    with large.open("wb") as file:
-        file.truncate(17 * 1024 * 1024)
+def test_lesson_26_every_operation_says_so_when_the_server_goes(fake: FakeS3, large: Path, tmp_path: Path) -> None:
     store = S3ArtifactBackend(BackendUrl(fake.url()), attempts=1)
     store.open()
     fake.close()
@@ -188,8 +214,25 @@ def test_lesson_26_every_operation_says_so_when_the_server_goes(fake: FakeS3, tm
     assert [path.name for path in tmp_path.iterdir()] == ["large"]
 
 
-def test_lesson_26_a_silent_server_is_not_waited_for(dead_url: str) -> None:
-    del dead_url
+def test_lesson_26_a_server_that_falls_silent_is_not_waited_for(fake: FakeS3, large: Path, tmp_path: Path) -> None:
+    store = S3ArtifactBackend(BackendUrl(fake.url()), timeout_s=0.3, attempts=2)
+    with closing(store):
+        store.open()
+        fake.say = lambda _: fake.stall()
+        calls: list[Callable[[], Any]] = [
+            lambda: store.put("key", b"1"),
+            lambda: store.put_file("key", large),
+            lambda: store.get("key"),
+            lambda: store.get_file("key", tmp_path / "new"),
+        ]
+        for call in calls:
+            started_at = time.monotonic()
+            assert type(error_of(call)) is BackendUnavailable
+            assert time.monotonic() - started_at < 5
+    assert [path.name for path in tmp_path.iterdir()] == ["large"]
+
+
+def test_lesson_26_a_silent_server_is_not_waited_for() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
         url = f"s3://bucket?endpoint_url=http://127.0.0.1:{port}&aws_access_key_id=k&aws_secret_access_key={SECRET}"

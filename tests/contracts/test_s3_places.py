@@ -6,17 +6,19 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from s3_doubles import Answer, Asked, FakeS3, refusal
 
 from morphml_ray.backends.s3 import S3ArtifactBackend
-from morphml_ray.backends.s3.client import make_client
+from morphml_ray.backends.s3.client import make_client, make_session
 from morphml_ray.config import BackendUrl
 from morphml_ray.config.s3 import parse_s3
 from morphml_ray.devstack import SeaweedServer
 from morphml_ray.errors import BackendUnavailable, ConfigurationError
+from morphml_ray.testing.artifact_files import LARGE_BYTES, some_bytes
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -32,7 +34,7 @@ def fake() -> Iterator[FakeS3]:
 @pytest.fixture
 def client(s3_server: SeaweedServer) -> "Iterator[S3Client]":
     place = parse_s3(s3_server.bucket_url("morphml", with_credentials=True).removeprefix("s3://"), None)
-    made = make_client(place, timeout_s=5, attempts=2, connections=2)
+    made = make_client(make_session(place), place, timeout_s=5, attempts=2, connections=2)
     yield made
     made.close()
 
@@ -151,16 +153,48 @@ def test_a_host_can_have_a_name_for_each_bucket(fake: FakeS3) -> None:
         assert "bucket.localhost" in str(error)  # noqa: PT017 - either shows the name
 
 
-def test_lesson_30_large_objects_go_to_the_endpoint_too(artifacts_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("module", ["transfer", "inject"])  # the latter has a name of its own for it
+def test_lesson_30_large_objects_go_to_the_endpoint_too(
+    artifacts_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("boto3's transfer manager may choose another client")
 
-    monkeypatch.setattr("boto3.s3.transfer.create_transfer_manager", refuse)
+    monkeypatch.setattr(f"boto3.s3.{module}.create_transfer_manager", refuse)
+    data = some_bytes(LARGE_BYTES)
+    (tmp_path / "source").write_bytes(data)
     with opened(artifacts_url) as store:
-        store.put("large", bytes(17 * 1024 * 1024))
-        buffer = bytearray(17 * 1024 * 1024)
-        store.get_into("large", buffer)
-        assert not any(buffer)
+        store.put("large", bytes(LARGE_BYTES))
+        store.put_file("large", tmp_path / "source")
+        store.copy("large", "copy")
+        buffer = bytearray(LARGE_BYTES)
+        store.get_into("copy", buffer)
+        assert buffer == data
+        store.get_file("copy", tmp_path / "target")
+        assert (tmp_path / "target").read_bytes() == data
+
+
+# Unfinished uploads
+
+
+def test_lesson_24_unfinished_uploads_of_all_pages_end(fake: FakeS3) -> None:
+    def page(number: int) -> Answer:
+        marks = f"<NextKeyMarker>prefix/{number}</NextKeyMarker><NextUploadIdMarker>id{number}</NextUploadIdMarker>"
+        end = "<IsTruncated>false</IsTruncated>" if number == 3 else f"<IsTruncated>true</IsTruncated>{marks}"
+        upload = f"<Key>prefix/{number}</Key><UploadId>id{number}</UploadId><Initiated>2026-01-01T00:00:00Z</Initiated>"
+        body = f"<ListMultipartUploadsResult>{end}<Upload>{upload}</Upload></ListMultipartUploadsResult>"
+        return Answer(200, body.encode())
+
+    def say(asked: Asked) -> Answer | None:
+        if "?uploads" not in asked.path:
+            return None
+        return page(next((number + 1 for number in (1, 2) if f"upload-id-marker=id{number}" in asked.path), 1))
+
+    with opened(fake.url()) as store:
+        fake.say = say
+        assert store.purge_uploads(0) == 3
+    ended = [asked.path for asked in fake.asked if asked.method == "DELETE"]
+    assert ended == [f"/bucket/prefix/{number}?uploadId=id{number}" for number in (1, 2, 3)]
 
 
 # Encryption, types

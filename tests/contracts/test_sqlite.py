@@ -201,6 +201,28 @@ def test_a_directory_in_the_way_is_a_configuration_error(path: Path, what: str) 
     database.close()
 
 
+def test_a_full_disk_says_so_and_keeps_what_is_stored(database: SqlDatabase) -> None:
+    number = create(database)
+    save(database, number, evaluation(1))
+    limit_pages(database, 1)  # which SQLite takes for as many as there are
+    large = evaluation(2, metrics={"text": "x" * 100_000})
+    for _ in range(2):
+        with pytest.raises(BackendUnavailable, match=r"no room for save: .* is full .*Free space"):
+            save(database, number, large)
+    assert [row.fitness for row in page(database, number)] == [0.5]
+    limit_pages(database, 1_000_000)
+    save(database, number, large)
+    assert database.get_experiment_statistics(number)["num_evaluations"] == len(page(database, number)) == 2
+
+
+def limit_pages(database: SqlDatabase, count: int) -> None:
+    """Let the file grow to so many pages; a limit of its one connection."""
+    assert database._engine is not None
+    assert database.pool_status()["open"] == 1
+    with database._engine.connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {count}")
+
+
 class Steps:
     """Counts what SQLite's virtual machine does: a cost without a clock."""
 

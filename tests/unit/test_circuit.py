@@ -6,7 +6,8 @@ import pytest
 
 from morphml_ray.backends.redis import lost_writes
 from morphml_ray.backends.redis.circuit import Admission, Circuit
-from morphml_ray.backends.redis.lost_writes import LostWrites
+from morphml_ray.backends.redis.lost_writes import LostBatch, LostWrites
+from morphml_ray.errors import BackendUnavailable
 
 USUAL, PROBE, REFUSED = Admission.USUAL, Admission.PROBE, Admission.REFUSED
 
@@ -98,21 +99,61 @@ def test_an_outage_is_one_warning(watched: Watched, caplog: pytest.LogCaptureFix
     assert watched.circuit.outages == 2
 
 
+def taken(lost: LostWrites) -> list[LostBatch]:
+    """Settle it, and give what there was to delete."""
+    batches: list[LostBatch] = []
+
+    def delete(batch: LostBatch) -> bool:
+        batches.append(batch)
+        assert lost  # until it is done
+        return True
+
+    assert lost.settle(delete, 0.01)
+    return batches
+
+
 def test_lost_writes_are_taken_once() -> None:
     lost = LostWrites(b"p:*")
     assert not lost
     lost.add([b"p:a", b"p:b"], [b"p:x*"])
     lost.add([b"p:a"])
     assert lost
-    assert lost.take() == ({b"p:a", b"p:b"}, {b"p:x*"})
+    assert taken(lost) == [({b"p:a", b"p:b"}, {b"p:x*"})]
     assert not lost
-    assert lost.take() == (set(), set())
+    assert taken(lost) == []
+
+
+def test_lost_writes_are_kept_until_they_are_deleted() -> None:
+    lost = LostWrites(b"p:*")
+
+    def fail(_: LostBatch) -> bool:
+        lost.add([b"p:b"])
+        raise BackendUnavailable("away")
+
+    lost.add([b"p:a"], [b"p:x*"])
+    assert lost.settle(lambda _: False, 1) is False
+    with pytest.raises(BackendUnavailable, match="away"):
+        lost.settle(fail, 1)
+    assert taken(lost) == [({b"p:a", b"p:b"}, {b"p:x*"})]
+
+
+def test_lost_writes_are_deleted_by_one_caller_at_a_time() -> None:
+    lost = LostWrites(b"p:*")
+
+    def come_second(_: LostBatch) -> bool:
+        with pytest.raises(BackendUnavailable, match="still being deleted"):
+            taken(lost)
+        return True
+
+    lost.add([b"p:a"])
+    assert lost.settle(come_second, 0.01)
+    assert not lost
 
 
 def test_too_many_lost_writes_are_all_of_them() -> None:
     lost = LostWrites(b"p:*")
     lost.add(b"p:%d" % number for number in range(lost_writes.MAX_KEYS + 1))
-    assert lost.take() == (set(), {b"p:*"})
+    assert taken(lost) == [(set(), {b"p:*"})]
     lost.add(patterns=[b"p:%d*" % number for number in range(lost_writes.MAX_PATTERNS + 1)])
     lost.add([b"p:a"])
-    assert lost.take() == (set(), {b"p:*"})
+    assert taken(lost) == [(set(), {b"p:*"})]

@@ -187,22 +187,28 @@ def test_a_url_without_a_secret_is_not_stashed(private: Path, text: str) -> None
     assert not private.exists()
 
 
-def test_a_new_password_replaces_the_old_one(private: Path) -> None:
+def test_another_password_leaves_the_one_that_an_actor_uses(private: Path) -> None:
     first = stash_secret(BackendUrl(PLAIN), private)
     second = stash_secret(BackendUrl(PLAIN.replace(SECRET, "new")), private)
-    assert first == second
-    assert first.resolve() == "postgresql+psycopg2://ann:new@db.example/nas"
-    assert len(list(private.iterdir())) == 1
+    assert fingerprint(first) == fingerprint(second)
+    assert first.resolve() == f"postgresql+psycopg2://ann:{SECRET}@db.example/nas"
+    assert second.resolve() == "postgresql+psycopg2://ann:new@db.example/nas"
 
 
-def test_stashing_from_many_threads_leaves_one_whole_file(private: Path) -> None:
+def test_the_same_secret_has_one_file(private: Path) -> None:
+    assert stash_secret(BackendUrl(PLAIN), private) == stash_secret(BackendUrl(PLAIN), private)
+    (file,) = private.iterdir()
+    assert SECRET not in file.name
+
+
+def test_stashing_from_many_threads_leaves_whole_files(private: Path) -> None:
     threads = [threading.Thread(target=stash_secret, args=(BackendUrl(PLAIN), private)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    (file,) = private.iterdir()
-    assert BackendUrl(f"file:{file}").resolve() == BackendUrl(PLAIN).resolve()
+    for file in private.iterdir():
+        assert BackendUrl(f"file:{file}").resolve() == BackendUrl(PLAIN).resolve()
 
 
 def test_the_default_stash_is_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,15 +218,16 @@ def test_the_default_stash_is_in_the_home_directory(tmp_path: Path, monkeypatch:
     assert stashed.resolve() == BackendUrl(PLAIN).resolve()
 
 
-def test_a_link_in_the_stash_is_replaced_not_followed(private: Path, tmp_path: Path) -> None:
+def test_a_link_in_the_stash_is_not_followed(private: Path, tmp_path: Path) -> None:
     path = Path(stash_secret(BackendUrl(PLAIN), private).reveal().removeprefix("file:"))
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     path.unlink()
     path.symlink_to(victim)
-    stash_secret(BackendUrl(PLAIN), private)
+    stashed = stash_secret(BackendUrl(PLAIN), private)
     assert victim.read_text() == "untouched"
-    assert not path.is_symlink()
+    assert stashed.reveal() != f"file:{path}"
+    assert stashed.resolve() == BackendUrl(PLAIN).resolve()
 
 
 def test_a_stash_that_others_can_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,11 @@ class LocalArtifactBackend:
         self._directory = Directory(url)
         self._uploads = ChunkedUploads(self._directory)
 
+    @property
+    def answered_at(self) -> float:
+        """See ``ArtifactBackend.answered_at``."""
+        return self._directory.answered_at
+
     def open(self) -> None:
         """See ``ArtifactBackend.open``."""
         self._directory.open()
@@ -84,14 +89,21 @@ class LocalArtifactBackend:
         """See ``ArtifactBackend.put_file``."""
         request = check_write(key, metadata, content_type, if_absent=if_absent, write_id=write_id)
         with opened_source(path) as (fd, size_bytes):
-            return self._store(request, fd, size_bytes, progress)
+            return self._store(request, read_blocks(fd, size_bytes), size_bytes, progress)
 
     def _store(
-        self, request: WriteRequest, fd: int, size_bytes: int, progress: Progress | None, crc: int | None = None
+        self,
+        request: WriteRequest,
+        blocks: Iterator[memoryview],
+        size_bytes: int,
+        progress: Progress | None,
+        crc: int | None = None,
     ) -> ObjectInfo:
-        with self._directory.working(f"put {request.key}") as (_, staging), staging.new_file() as staged:
-            for block in read_blocks(fd, size_bytes):
-                staged.append(block)
+        operation = f"put {request.key}"
+        with self._directory.writing(operation) as staged:
+            for block in blocks:
+                with self._directory.working(operation):
+                    staged.append(block)
                 _tell(progress, len(block))
             if staged.size_bytes != size_bytes:
                 raise ConflictError(f"the file that became {request.key} was cut off while it was read")
@@ -124,7 +136,7 @@ class LocalArtifactBackend:
                 return stored.info(source)
             trailer = stored.trailer
             request = check_write(dest, trailer.metadata, trailer.content_type, if_absent=False, write_id=None)
-            return self._store(request, stored.fd, stored.size_bytes, None, trailer.crc)
+            return self._store(request, self._blocks(source, stored), stored.size_bytes, None, trailer.crc)
 
     # Uploads in chunks
 
@@ -163,10 +175,12 @@ class LocalArtifactBackend:
 
     # Reads
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None, version: str | None = None) -> bytes:
         """See ``ArtifactBackend.get``."""
         check_range(offset, length)
         with self._directory.reading(check_key(key), "get") as stored, self._directory.working(f"get {key}"):
+            if version not in (None, stored.version):
+                raise ConflictError(f"{self._directory.place}: {key} was replaced while it was read")
             left = max(0, stored.size_bytes - offset)
             wanted = left if length is None else min(left, length)
             data = os.pread(stored.fd, wanted, offset)
@@ -203,17 +217,21 @@ class LocalArtifactBackend:
 
     def _verified_blocks(self, key: str, stored: StoredFile) -> Iterator[memoryview]:
         """Read an object block by block; the checksum is compared after the last one."""
-        blocks = read_blocks(stored.fd, stored.size_bytes)
         crc = 0
-        while True:
-            with self._directory.working(f"get {key}"):
-                block = next(blocks, None)
-            if block is None:
-                break
+        for block in self._blocks(key, stored):
             crc = crc32(block, crc)
             yield block
         if crc != stored.trailer.crc:
             raise self._directory.damaged(key)
+
+    def _blocks(self, key: str, stored: StoredFile) -> Iterator[memoryview]:
+        blocks = read_blocks(stored.fd, stored.size_bytes)
+        while True:
+            with self._directory.working(f"get {key}"):
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield block
 
     def _cut_off(self, key: str) -> NoReturn:
         raise self._directory.damaged(key)

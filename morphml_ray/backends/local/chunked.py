@@ -44,8 +44,8 @@ class ChunkedUploads:
     def add(self, upload: UploadId, index: int, data: Buffer) -> None:
         """Write a chunk where it belongs."""
         found = self._uploads.get(upload)
-        found.chunks.check_index(index)
         view = view_bytes(data)
+        found.chunks.check_chunk(index, len(view))
         with self._directory.working(f"upload_chunk {found.request.key}"), found.lock:
             if found.is_gone:
                 raise NotFoundError(f"the upload {upload} was aborted")

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,6 +26,7 @@ class Directory:
     def __init__(self, url: BackendUrl) -> None:
         self._url = url
         self.place = url.masked
+        self.answered_at = 0.0
         self._changed = threading.Condition()
         self._opened: tuple[Tree, Staging] | None = None
         self._busy = 0
@@ -58,18 +60,39 @@ class Directory:
         Raises:
             BackendUnavailable: it is not open.
         """
+        with self._in_use() as opened, translated(self.place, operation):
+            yield opened
+        self.answered_at = time.monotonic()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[tuple[Tree, Staging]]:
         with self._changed:
             if self._opened is None:
                 raise BackendUnavailable(f"{self.place} is not open")
             opened = self._opened
             self._busy += 1
         try:
-            with translated(self.place, operation):
-                yield opened
+            yield opened
         finally:
             with self._changed:
                 self._busy -= 1
                 self._changed.notify_all()
+
+    @contextmanager
+    def writing(self, operation: str) -> Iterator[StagedFile]:
+        """Make a file that is gone when the block ends, unless it was committed; errors inside come out as they are.
+
+        Raises:
+            BackendUnavailable: the directory is not open, or cannot take a file.
+        """
+        with self._in_use() as (_, staging):
+            with translated(self.place, operation):
+                staged = staging.create()
+            try:
+                yield staged
+            finally:
+                with translated(self.place, operation):
+                    staging.remove(staged)
 
     @contextmanager
     def reading(self, key: str, operation: str) -> Iterator[StoredFile]:

@@ -1,20 +1,17 @@
 """Files on their way: written here, then given the name of an object."""
 
 import contextlib
-import errno
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from morphml_ray.backends.crc32 import crc32
-from morphml_ray.backends.files import write_all
+from morphml_ray.backends.files import lock_new_file, remove_abandoned, write_all
 
 # No key has such a name: see names.py.
 FOLDER = "%staging"
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 class StagedFile:
@@ -74,7 +71,7 @@ class Staging:
         while True:
             name = secrets.token_hex(16)
             fd = os.open(name, _FLAGS, 0o666, dir_fd=self.fd)
-            if _lock(fd) and os.fstat(fd).st_nlink:
+            if lock_new_file(fd):
                 return StagedFile(fd, name)
             os.close(fd)  # a clean-up was faster than the lock
 
@@ -86,17 +83,8 @@ class Staging:
 
     def clean_up(self) -> int:
         """Remove what processes left that are gone; gives how many files there were."""
-        removed = 0
-        for name in os.listdir(self.fd):  # noqa: PTH208 - a descriptor, which Path has no methods for
-            with contextlib.suppress(OSError):
-                fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
-                    os.unlink(name, dir_fd=self.fd)
-                    removed += 1
-                finally:
-                    os.close(fd)
-        return removed
+        names = os.listdir(self.fd)  # noqa: PTH208 - a descriptor, which Path has no methods for
+        return sum(remove_abandoned(name, self.fd) for name in names)
 
     def is_folding_case(self) -> bool:
         """Tell whether the file system takes "A" and "a" for one name."""
@@ -110,14 +98,3 @@ class Staging:
             except FileNotFoundError:
                 return False
             return True
-
-
-def _lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True

@@ -71,6 +71,14 @@ class StoredFile:
     modified_at: datetime
     trailer: Trailer
 
+    @property
+    def version(self) -> str:
+        """What tells it from others under its key.
+
+        A write that is repeated keeps its id; the file that it sends may have changed meanwhile.
+        """
+        return f"{self.trailer.write_id}-{self.trailer.crc:08x}"
+
     def info(self, key: str) -> ObjectInfo:
         """Describe the object under its key."""
         return ObjectInfo(
@@ -80,6 +88,7 @@ class StoredFile:
             self.trailer.content_type,
             dict(self.trailer.metadata),
             checksum_text(self.trailer.crc),
+            self.version,
         )
 
 

@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from morphml_ray.backends.cache_contract import (
     CacheCounters,
@@ -14,8 +15,9 @@ from morphml_ray.backends.cache_contract import (
 )
 from morphml_ray.backends.glob import escape
 from morphml_ray.backends.redis.circuit import Admission, Circuit
+from morphml_ray.backends.redis.counters import increment_once
 from morphml_ray.backends.redis.link import Command, Link, Refusal, Reply
-from morphml_ray.backends.redis.lost_writes import LostWrites
+from morphml_ray.backends.redis.lost_writes import LostBatch, LostWrites
 from morphml_ray.backends.redis.scanning import KEYS_AT_ONCE, scan, unlink_matching
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, NotFoundError, ValidationError
@@ -33,7 +35,8 @@ class RedisCache:
     """``Cache`` on Redis or Valkey.
 
     Every key is stored under ``<prefix>:<key>``. Colons in the prefix are percent-encoded, so that the first colon
-    ends it: no prefix is the beginning of another one's keys.
+    ends it: no prefix is the beginning of another one's keys. Increments are remembered for a while under
+    ``<prefix>%op:<id>``, which is a key of no cache.
 
     Args:
         url: where it is; its secrets are resolved when it opens.
@@ -53,7 +56,9 @@ class RedisCache:
         circuit: Circuit | None = None,
     ) -> None:
         self._url = url
-        self._stem = encode_key(prefix.replace("%", "%25").replace(":", "%3A") + ":")
+        encoded = prefix.replace("%", "%25").replace(":", "%3A")
+        self._stem = encode_key(f"{encoded}:")
+        self._operations_stem = encode_key(f"{encoded}%op:")
         self._pool_size = pool_size
         self._timeout_s = timeout_s
         self._circuit = circuit or Circuit(url.masked)
@@ -133,10 +138,11 @@ class RedisCache:
         self._drop(lost)
         return len(items) - len(lost)
 
-    def increment(self, key: str, amount: int) -> int | None:
+    def increment(self, key: str, amount: int, operation_id: str) -> int | None:
         """See ``Cache.increment``."""
         [name] = self._names([key])
-        [total] = self._ask([("INCRBY", name, check_counter(key, amount))])
+        operation = self._operations_stem + encode_key(operation_id)
+        [total] = self._ask([increment_once(name, check_counter(key, amount), operation)])
         if not isinstance(total, Refusal):
             return int(total)
         if total.is_about_value:
@@ -225,8 +231,7 @@ class RedisCache:
         if admission is Admission.REFUSED:
             return [_AWAY] * len(commands)
         try:
-            self._settle(link)
-            replies = link.exchange(commands)
+            replies = self._exchange(link, commands) if self._settle(link) else [_AWAY] * len(commands)
         except (BackendUnavailable, ConfigurationError) as error:
             self._counters.count_error(str(error))
             self._circuit.fail(admission, str(error))
@@ -235,22 +240,23 @@ class RedisCache:
             self._circuit.fail(admission, "the call was interrupted")
             raise
         self._circuit.succeed(admission)
+        return replies
+
+    def _exchange(self, link: Link, commands: Sequence[Command]) -> list[Reply]:
+        replies = link.exchange(commands)
         self._note_refusals(replies)
         return replies
 
-    def _settle(self, link: Link) -> None:
-        """Delete what was written or deleted in vain, before anybody reads it."""
-        if not self._lost:
-            return
-        lost = self._lost.take()
-        try:
-            for pattern in lost.patterns:
-                unlink_matching(link.exchange, pattern)
-            if lost.names:
-                link.exchange([("UNLINK", *names) for names in _portions(list(lost.names))])
-        except BaseException:
-            self._lost.add(lost.names, lost.patterns)
-            raise
+    def _settle(self, link: Link) -> bool:
+        """Delete what was written or deleted in vain, before anybody reads it; False where the server refuses that."""
+        return self._lost.settle(lambda lost: self._delete_lost(link, lost), self._timeout_s)
+
+    def _delete_lost(self, link: Link, lost: LostBatch) -> bool:
+        ask = partial(self._exchange, link)
+        if not all(unlink_matching(ask, pattern)[1] for pattern in lost.patterns):
+            return False
+        replies = ask([("UNLINK", *names) for names in _portions(list(lost.names))]) if lost.names else []
+        return not any(isinstance(reply, Refusal) for reply in replies)
 
     def _drop(self, names: Sequence[bytes]) -> None:
         if names:

@@ -43,7 +43,7 @@ class S3ArtifactBackend:
     Args:
         url: ``s3://bucket/prefix?endpoint_url=...&region=...``, or a reference to such a URL.
         timeout_s: how long the server may be silent.
-        attempts: how often a request is sent at most, with growing random pauses.
+        attempts: how often boto3 sends a request at most, with growing random pauses, if ``direct`` did not succeed.
         transfers: how many parts of objects are on their way at once.
     """
 
@@ -54,13 +54,18 @@ class S3ArtifactBackend:
         self._copier = Copier(self._bucket)
         self._uploads = ChunkedUploads(self._sender)
 
+    @property
+    def answered_at(self) -> float:
+        """See ``ArtifactBackend.answered_at``."""
+        return self._bucket.answered_at
+
     def open(self) -> None:
         """See ``ArtifactBackend.open``."""
         self._bucket.open()
 
     def close(self) -> None:
         """See ``ArtifactBackend.close``."""
-        self._uploads.abort_unused(0)
+        self._uploads.leave_unused(0)
         self._sender.abort_orphans()
         self._bucket.close()
 
@@ -121,7 +126,7 @@ class S3ArtifactBackend:
 
     def copy(self, source: str, dest: str) -> ObjectInfo:
         """See ``ArtifactBackend.copy``."""
-        return self._copier.copy(check_key(source), check_key(dest), self._sender.abort)
+        return self._copier.copy(check_key(source), check_key(dest), self._sender.ending)
 
     # Uploads in chunks
 
@@ -154,16 +159,19 @@ class S3ArtifactBackend:
         self._uploads.abort(upload)
 
     def purge_uploads(self, older_than_s: float) -> int:
-        """See ``ArtifactBackend.purge_uploads``; the server tells what is unfinished, if it lists such uploads."""
-        own = self._uploads.abort_unused(older_than_s)
-        return own + self._sender.abort_older(datetime.now(timezone.utc) - timedelta(seconds=older_than_s))
+        """See ``ArtifactBackend.purge_uploads``; the server tells what is unfinished below the prefix.
+
+        In a whole bucket only what this object began is freed: the rest may be somebody else's.
+        """
+        self._uploads.leave_unused(older_than_s)
+        return self._sender.abort_older(datetime.now(timezone.utc) - timedelta(seconds=older_than_s))
 
     # Reads
 
-    def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, offset: int = 0, length: int | None = None, version: str | None = None) -> bytes:
         """See ``ArtifactBackend.get``."""
         check_range(offset, length)
-        return self._receiver.get(check_key(key), offset, length)
+        return self._receiver.get(check_key(key), offset, length, version)
 
     def get_into(self, key: str, buffer: Buffer, progress: Progress | None = None) -> ObjectInfo:
         """See ``ArtifactBackend.get_into``."""

@@ -9,7 +9,7 @@ from morphml_ray.backends.artifact_contract import ObjectInfo, UploadId
 from morphml_ray.backends.crc32 import crc32
 from morphml_ray.backends.s3.sending import Sender, SentPart
 from morphml_ray.backends.uploads import Chunks, Uploads
-from morphml_ray.errors import AlreadyExistsError, CorruptDataError
+from morphml_ray.errors import AlreadyExistsError, CorruptDataError, NotFoundError
 
 
 class _Upload:
@@ -36,15 +36,15 @@ class ChunkedUploads:
 
     def begin(self, request: WriteRequest, chunks: Chunks) -> UploadId:
         """Open an upload."""
-        self._sender.abort_orphans()
         return self._uploads.add(_Upload(self._sender.begin(request, chunks.stated_crc), request, chunks))
 
     def add(self, upload: UploadId, index: int, data: Buffer) -> None:
         """Send a chunk."""
         found = self._uploads.get(upload)
-        found.chunks.check_index(index)
+        view = view_bytes(data)
+        found.chunks.check_chunk(index, len(view))
         # boto3 takes bytes; a copy of one chunk is cheaper than what it makes of a file-like object.
-        chunk = bytes(view_bytes(data))
+        chunk = bytes(view)
         sent = self._sender.send_part(found.request.key, found.server_id, index, chunk, crc32(chunk))
         with found.lock:
             found.sent[index] = sent
@@ -61,7 +61,7 @@ class ChunkedUploads:
                 self.add(upload, 0, b"")
             parts = [found.sent[index] for index in sorted(found.sent)]
             return self._sender.complete(found.request, found.server_id, parts, found.chunks.stated_crc)
-        except (CorruptDataError, AlreadyExistsError):
+        except (CorruptDataError, AlreadyExistsError, NotFoundError):
             self.abort(upload)
             raise
 
@@ -71,9 +71,7 @@ class ChunkedUploads:
         if found is not None:
             self._sender.abort(found.request.key, found.server_id)
 
-    def abort_unused(self, unused_s: float) -> int:
-        """Forget the uploads that nobody goes on with; gives how many there were."""
-        unused = self._uploads.pop_unused(unused_s)
-        for found in unused:
-            self._sender.abort(found.request.key, found.server_id)
-        return len(unused)
+    def leave_unused(self, unused_s: float) -> None:
+        """Forget the uploads that nobody goes on with; the sender ends them with what else was left."""
+        for found in self._uploads.pop_unused(unused_s):
+            self._sender.leave(found.request.key, found.server_id)

@@ -1,5 +1,6 @@
 """Making a client of S3."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -15,13 +16,28 @@ DEFAULT_REGION = "us-east-1"
 _CONNECT_TIMEOUT_S = 5.0
 
 
-def make_client(url: S3Url, *, timeout_s: float, attempts: int, connections: int) -> "S3Client":
-    """Make a client; nothing connects yet.
-
-    Credentials, region and endpoint that the URL does not state come from boto3's own chain.
+def make_session(url: S3Url) -> boto3.session.Session:
+    """Give the credentials and the region of a URL; what it does not state comes from boto3's own chain.
 
     Args:
         url: with its references resolved.
+    """
+    return boto3.session.Session(
+        aws_access_key_id=url.option("aws_access_key_id"),
+        aws_secret_access_key=url.option("aws_secret_access_key"),
+        aws_session_token=url.option("aws_session_token"),
+        region_name=url.option("region"),
+    )
+
+
+def make_client(
+    session: boto3.session.Session, url: S3Url, *, timeout_s: float, attempts: int, connections: int
+) -> "S3Client":
+    """Make a client; nothing connects yet.
+
+    Args:
+        session: of the same URL.
+        url: its endpoint, where it states none, comes from boto3's own chain, too.
         timeout_s: how long the server may be silent.
         attempts: how often a request is sent at most, with growing random pauses.
         connections: how many are kept open.
@@ -29,12 +45,6 @@ def make_client(url: S3Url, *, timeout_s: float, attempts: int, connections: int
     Raises:
         ConfigurationError: the address of the server is none.
     """
-    session = boto3.session.Session(
-        aws_access_key_id=url.option("aws_access_key_id"),
-        aws_secret_access_key=url.option("aws_secret_access_key"),
-        aws_session_token=url.option("aws_session_token"),
-        region_name=url.option("region"),
-    )
     style: Any = {"addressing_style": url.option("addressing_style") or "auto"}
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
@@ -51,7 +61,8 @@ def make_client(url: S3Url, *, timeout_s: float, attempts: int, connections: int
         response_checksum_validation="when_required",
         user_agent_extra="morphml_ray",
     )
-    region = url.option("region") or session.region_name or DEFAULT_REGION
+    # boto3 knows AWS_DEFAULT_REGION only; AWS_REGION is what all other clients of AWS read, and what AWS itself sets.
+    region = session.region_name or os.environ.get("AWS_REGION") or DEFAULT_REGION
     try:
         client: S3Client = session.client(
             "s3", endpoint_url=url.option("endpoint_url"), region_name=region, config=config

@@ -1,5 +1,7 @@
 """Copying objects inside the server."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -9,11 +11,15 @@ from morphml_ray.backends.artifact_checks import MAX_CHUNKS
 from morphml_ray.backends.artifact_contract import ObjectInfo
 from morphml_ray.backends.s3.bucket import Bucket
 from morphml_ray.backends.s3.driver_errors import code_of
+from morphml_ray.backends.s3.metadata import decode_metadata
 from morphml_ray.backends.s3.parts import Part, work_on
 from morphml_ray.errors import ConflictError
 
 # What the server copies in one request, which has to end before the time-out.
 _SINGLE_BYTES = 256 * 1024 * 1024
+
+Ending = Callable[[str, str], AbstractContextManager[None]]
+"""Given a key and the id of an upload: ends that when the block fails."""
 
 
 class Copier:
@@ -28,8 +34,8 @@ class Copier:
         self._bucket = bucket
         self._single_bytes = single_bytes
 
-    def copy(self, source: str, dest: str, abort: Any) -> ObjectInfo:
-        """Copy an object; ``abort`` ends a multipart upload, given its key and id."""
+    def copy(self, source: str, dest: str, ending: Ending) -> ObjectInfo:
+        """Copy an object; see ``ArtifactBackend.copy``."""
         found = self._bucket.head(source)
         if found is None:
             raise self._bucket.missing(source)
@@ -39,8 +45,8 @@ class Copier:
         if info.size_bytes <= self._single_bytes:
             self._copy_whole(source, dest, answer["ETag"])
         else:
-            self._copy_parts(source, dest, info, answer, abort)
-        return info._replace(key=dest, last_modified=datetime.now(timezone.utc))
+            self._copy_parts(source, dest, info, answer, ending)
+        return info._replace(key=dest, last_modified=datetime.now(timezone.utc), version=None)
 
     def _origin(self, source: str, etag: str) -> dict[str, Any]:
         place = {"Bucket": self._bucket.name, "Key": self._bucket.full_key(source)}
@@ -58,7 +64,7 @@ class Copier:
             except ClientError as error:
                 raise self._explain(source, error) from error
 
-    def _copy_parts(self, source: str, dest: str, info: ObjectInfo, answer: Any, abort: Any) -> None:
+    def _copy_parts(self, source: str, dest: str, info: ObjectInfo, answer: Any, ending: Ending) -> None:
         with self._bucket.working(f"copy {source}") as client:
             upload = client.create_multipart_upload(
                 Bucket=self._bucket.name,
@@ -67,7 +73,7 @@ class Copier:
                 ContentType=info.content_type or "",
                 **self._bucket.encryption(),
             )["UploadId"]
-        try:
+        with ending(dest, upload):
             parts = self._parts(info.size_bytes)
             etags = work_on(
                 self._bucket.pool,
@@ -75,18 +81,27 @@ class Copier:
                 lambda part: self._copy_part(source, dest, upload, parts[part.number], answer["ETag"]),
                 self._bucket.transfers,
             )
-            with self._bucket.working(f"copy {source}") as client:
+            self._complete(dest, upload, etags, info, answer)
+
+    def _complete(self, dest: str, upload: str, etags: list[str], info: ObjectInfo, answer: Any) -> None:
+        listed: Any = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        with self._bucket.working(f"copy to {dest}") as client:
+            try:
                 client.complete_multipart_upload(
-                    Bucket=self._bucket.name,
-                    Key=self._bucket.full_key(dest),
-                    UploadId=upload,
-                    MultipartUpload={
-                        "Parts": [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
-                    },
+                    **self._bucket.where(dest), UploadId=upload, MultipartUpload={"Parts": listed}
                 )
-        except BaseException:
-            abort(dest, upload)
-            raise
+            except ClientError as error:
+                # The answer to the first attempt may have been lost.
+                if code_of(error) != "NoSuchUpload" or not self._is_copied(dest, info, answer):
+                    raise
+
+    def _is_copied(self, dest: str, info: ObjectInfo, answer: Any) -> bool:
+        """Tell whether the copy is there: it has the write id of its source, if that has one."""
+        found = self._bucket.head(dest)
+        if found is None or found[0].size_bytes != info.size_bytes:
+            return False
+        write_id = decode_metadata(answer["Metadata"]).write_id
+        return write_id is not None and decode_metadata(found[1]["Metadata"]).write_id == write_id
 
     def _parts(self, size_bytes: int) -> list[Part]:
         part_bytes = max(self._single_bytes, -(-size_bytes // MAX_CHUNKS))

@@ -33,9 +33,15 @@ _CONFIGURATION = {
     "InvalidEncryptionAlgorithmError": "correct ?sse=",
     "NotImplemented": "the server cannot do this",
 }
-_RIGHTS = "check the credentials and what they may do (s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject)"
+_RIGHTS = (
+    "check the credentials and what they may do (s3:ListBucket, s3:ListBucketMultipartUploads; s3:CreateBucket where "
+    "the bucket is missing; s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload)"
+)
+# The answer to HEAD has no body: an expired token, or another region, looks so.
+_UNEXPLAINED = "the server gives no reason; renew the session token, or state the bucket's region, ?region="
 _UNAVAILABLE = frozenset(
     (
+        "408",
         "RequestTimeout",
         "SlowDown",
         "Throttling",
@@ -43,10 +49,12 @@ _UNAVAILABLE = frozenset(
         "RequestLimitExceeded",
         "OperationAborted",
         "ConditionalRequestConflict",
+        # Of a write: what it met is gone again.
+        "PreconditionFailed",
     )
 )
 _DAMAGED = frozenset({"BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch", "IncompleteBody"})
-_FORBIDDEN, _NOT_FOUND, _TOO_MANY, _INTERNAL = 403, 404, 429, 500
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _INTERNAL = 401, 403, 404, 429, 500
 
 # What the driver says by itself; the first that fits counts.
 _DRIVER_CONFIGURATION = (
@@ -61,8 +69,16 @@ _DRIVER_CONFIGURATION = (
     exc.UnsupportedS3ConfigurationError,
     exc.TokenRetrievalError,
     exc.UnauthorizedSSOTokenError,
-    exc.SSLError,
     exc.UnknownServiceError,
+)
+# How OpenSSL says that no waiting helps: another certificate, or no TLS, or a very old one, at the other end. Whatever
+# else goes wrong may be a server that starts or stops.
+_TLS_REFUSALS = (
+    "CERTIFICATE_VERIFY_FAILED",
+    "WRONG_VERSION_NUMBER",
+    "RECORD_LAYER_FAILURE",
+    "UNSUPPORTED_PROTOCOL",
+    "DOESN'T_MATCH",  # the name of the host, in the words of urllib3
 )
 
 
@@ -93,7 +109,7 @@ def translated(place: str, operation: str) -> Iterator[None]:
     except _DRIVER_CONFIGURATION as error:
         raise ConfigurationError(f"{place} cannot be used: {error}") from error
     except (exc.BotoCoreError, exc.HTTPClientError) as error:
-        raise BackendUnavailable(f"{place} did not answer {operation}: {_in_one_line(error)}") from error
+        raise _translate_silence(place, operation, error) from error
 
 
 def code_of(error: exc.ClientError) -> str:
@@ -110,18 +126,32 @@ def translate_answer(place: str, operation: str, error: exc.ClientError) -> Morp
     """Give our error for an answer of the server."""
     code, status = code_of(error), status_of(error)
     said = f"{code} {error.response.get('Error', {}).get('Message', '')}".strip()
-    if code in _CONFIGURATION:
-        return ConfigurationError(f"{place} refuses {operation}: {said}; {_CONFIGURATION[code]}")
-    if code in _UNAVAILABLE or status == _TOO_MANY or status >= _INTERNAL or not status:
-        return BackendUnavailable(f"{place} failed {operation}: {said}")
-    if code in _DAMAGED:
-        return ConflictError(f"{place} refuses {operation}: what arrived is not what was announced ({said})")
-    if status == _NOT_FOUND:
-        return NotFoundError(f"{place}: {operation}: {said}")
-    if status in (_FORBIDDEN, 401):
-        return ConfigurationError(f"{place} refuses {operation}: {said}; {_RIGHTS}")
-    return ValidationError(f"{place} refuses {operation}: {said}")
+    if code not in _CONFIGURATION:
+        if code in _UNAVAILABLE or status == _TOO_MANY or status >= _INTERNAL or not status:
+            return BackendUnavailable(f"{place} failed {operation}: {said}")
+        if code in _DAMAGED:
+            return ConflictError(f"{place} refuses {operation}: what arrived is not what was announced ({said})")
+        if status == _NOT_FOUND:
+            return NotFoundError(f"{place}: {operation}: {said}")
+    advice = _advice(code, status)
+    if advice is None:
+        return ValidationError(f"{place} refuses {operation}: {said}")
+    return ConfigurationError(f"{place} refuses {operation}: {said}; {advice}")
 
 
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _advice(code: str, status: int) -> str | None:
+    """Give what the user can do; None where the request itself is wrong."""
+    if status in (_FORBIDDEN, _UNAUTHORIZED):
+        return _CONFIGURATION.get(code, _RIGHTS)
+    return _CONFIGURATION.get(code, _UNEXPLAINED if code == str(status) else None)
+
+
+def _translate_silence(place: str, operation: str, error: Exception) -> MorphMLRayError:
+    reason = " ".join(str(error).split())
+    # Where Python does not know OpenSSL's name of the reason, it writes it in words.
+    if isinstance(error, exc.SSLError) and any(name in reason.upper().replace(" ", "_") for name in _TLS_REFUSALS):
+        return ConfigurationError(
+            f"{place} cannot be trusted or has no TLS: {reason}. Name its authority in AWS_CA_BUNDLE, or write "
+            "endpoint_url=http:// to go without TLS."
+        )
+    return BackendUnavailable(f"{place} did not answer {operation}: {reason}")

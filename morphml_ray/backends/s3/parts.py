@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from morphml_ray.backends.artifact_checks import CHUNK_BYTES, MAX_CHUNKS
 from morphml_ray.backends.artifact_contract import Progress
+from morphml_ray.errors import BackendUnavailable
 
 _MIB = 1024 * 1024
 # What the parts of one object may hold in memory together.
@@ -51,6 +52,9 @@ def work_on(
 
     Returns:
         The results in the order of the parts.
+
+    Raises:
+        BackendUnavailable: the pool was shut down meanwhile.
     """
     results: list[Future[Result]] = []
     waiting: set[Future[Result]] = set()
@@ -59,7 +63,7 @@ def work_on(
             limit = max(1, min(transfers, _MEMORY_BYTES // max(1, part.size_bytes)))
             while len(waiting) >= limit:
                 waiting = _take_finished(waiting)
-            future = pool.submit(work, part)
+            future = _submit(pool, work, part)
             results.append(future)
             waiting.add(future)
         while waiting:
@@ -70,6 +74,13 @@ def work_on(
         wait(waiting)
         raise
     return [future.result() for future in results]
+
+
+def _submit(pool: ThreadPoolExecutor, work: Callable[[Part], Result], part: Part) -> Future[Result]:
+    try:
+        return pool.submit(work, part)
+    except RuntimeError as error:
+        raise BackendUnavailable("the bucket was closed") from error
 
 
 def _take_finished(waiting: set[Future[Result]]) -> set[Future[Result]]:

@@ -4,17 +4,22 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from botocore import exceptions as exc
+from urllib3.exceptions import HTTPError
 
 from morphml_ray.backends.artifact_checks import CHUNK_BYTES
 from morphml_ray.backends.artifact_contract import ObjectInfo, Progress
 from morphml_ray.backends.crc32 import combine, crc32, parse_checksum
 from morphml_ray.backends.s3.bucket import Bucket, describe
+from morphml_ray.backends.s3.direct import DIRECT_BYTES
 from morphml_ray.backends.s3.driver_errors import code_of
 from morphml_ray.backends.s3.parts import Part, one_at_a_time, split, work_on
 from morphml_ray.errors import BackendUnavailable, ConflictError, CorruptDataError
+
+if TYPE_CHECKING:
+    from types_boto3_s3.client import S3Client
 
 _BLOCK_BYTES = 256 * 1024
 
@@ -70,13 +75,11 @@ class Receiver:
         self.compare(key, combine([(first.crc, read_bytes), *rest]), first.info)
         return first.info
 
-    def get(self, key: str, offset: int, length: int | None) -> bytes:
+    def get(self, key: str, offset: int, length: int | None, version: str | None) -> bytes:
         """Read an object or a part of it into memory."""
         if length == 0:
-            if self._bucket.head(key) is None:
-                raise self._bucket.missing(key)
-            return b""
-        return self._again(lambda: self._get(key, offset, length))
+            return self._get_nothing(key, version)
+        return self._again(lambda: self._get(key, offset, length, version))
 
     def compare(self, key: str, crc: int, info: ObjectInfo) -> None:
         """Compare a checksum with the one that the writer left, if there is one.
@@ -87,22 +90,43 @@ class Receiver:
         if info.checksum is not None and parse_checksum(info.checksum) != crc:
             raise CorruptDataError(f"{self._bucket.place}: {key} is damaged: its checksum differs")
 
-    def _get(self, key: str, offset: int, length: int | None) -> bytes:
+    def _get_nothing(self, key: str, version: str | None) -> bytes:
+        found = self._bucket.head(key)
+        if found is None:
+            raise self._bucket.missing(key)
+        if version not in (None, found[0].version):
+            raise self._replaced(key)
+        return b""
+
+    def _get(self, key: str, offset: int, length: int | None, version: str | None) -> bytes:
         is_whole = offset == 0 and length is None
         last = "" if length is None else str(offset + length - 1)
-        arguments: Any = {"ChecksumMode": "ENABLED"} if is_whole else {"Range": f"bytes={offset}-{last}"}
+        mode: Any = {"ChecksumMode": "ENABLED"} if is_whole else {"Range": f"bytes={offset}-{last}"}
+        condition = {} if version is None else {"IfMatch": version}
+        arguments = {**self._bucket.where(key), **mode, **condition}
         with self._bucket.working(f"get {key}") as client:
             try:
-                answer = client.get_object(Bucket=self._bucket.name, Key=self._bucket.full_key(key), **arguments)
+                answer, data = self._fetch(client, arguments, length)
             except exc.ClientError as error:
                 if code_of(error) == "InvalidRange":  # behind the end, which an empty object always is
-                    return b""
+                    return b"" if version is None else self._get_nothing(key, version)
+                if code_of(error) == "PreconditionFailed":
+                    raise self._replaced(key) from error
                 raise
-            with _streamed(answer) as body:
-                data: bytes = body.read()
+        if version not in (None, answer["ETag"]):  # not every server minds the condition
+            raise self._replaced(key)
         if len(data) == _total_bytes(answer):
             self.compare(key, crc32(data), describe(key, len(data), answer))
         return data
+
+    def _fetch(self, client: "S3Client", arguments: dict[str, Any], length: int | None) -> tuple[Any, bytes]:
+        is_small = length is not None and length <= DIRECT_BYTES
+        found = self._bucket.direct.get_object(arguments) if is_small else None
+        if found is not None:
+            return found, found["Body"]
+        answer = client.get_object(**arguments)
+        with _streamed(answer) as body:
+            return answer, body.read()
 
     def _receive_first(self, key: str, check: Callable[[ObjectInfo], None], sink: Sink) -> _First:
         with self._bucket.working(f"get {key}") as client:
@@ -130,10 +154,13 @@ class Receiver:
                 )
             except exc.ClientError as error:
                 if code_of(error) in ("PreconditionFailed", "InvalidRange"):
-                    raise ConflictError(f"{self._bucket.place}: {key} was replaced while it was read") from error
+                    raise self._replaced(key) from error
                 raise
             with _streamed(answer) as body:
                 return _drain(body, part.offset, part.size_bytes, sink)
+
+    def _replaced(self, key: str) -> ConflictError:
+        return ConflictError(f"{self._bucket.place}: {key} was replaced while it was read")
 
     def _again(self, read: Callable[[], Result]) -> Result:
         """Read once more when the connection breaks in the middle, which boto3 leaves to its caller."""
@@ -152,7 +179,7 @@ def _streamed(answer: Any) -> Iterator[Any]:
     with closing(answer["Body"]) as body:
         try:
             yield body
-        except (exc.HTTPClientError, exc.IncompleteReadError) as error:
+        except (exc.HTTPClientError, exc.IncompleteReadError, HTTPError) as error:  # boto3 lets errors of TLS through
             raise _BrokenError(" ".join(str(error).split())) from error
 
 

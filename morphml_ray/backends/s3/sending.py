@@ -4,7 +4,8 @@ import base64
 import logging
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -15,9 +16,10 @@ from morphml_ray.backends.artifact_checks import WriteRequest
 from morphml_ray.backends.artifact_contract import ObjectInfo, Progress
 from morphml_ray.backends.crc32 import checksum_text, combine, crc32
 from morphml_ray.backends.s3.bucket import Bucket
+from morphml_ray.backends.s3.direct import DIRECT_BYTES
 from morphml_ray.backends.s3.driver_errors import code_of
 from morphml_ray.backends.s3.parts import Part, one_at_a_time, split, work_on
-from morphml_ray.errors import ConflictError, MorphMLRayError, NotFoundError
+from morphml_ray.errors import BackendUnavailable, ConflictError, MorphMLRayError, NotFoundError
 
 SINGLE_BYTES = 16 * 1024 * 1024
 _LOGGER = logging.getLogger(__name__)
@@ -44,14 +46,13 @@ class Sender:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._lock = threading.Lock()
-        # Uploads that could not be aborted, because the server was away: upload id -> full key.
+        # Unfinished uploads that are to end once the server answers: upload id -> full key.
         self._orphans: dict[str, str] = {}
 
     def send(self, request: WriteRequest, size_bytes: int, source: Source, progress: Progress | None) -> ObjectInfo:
         """Write an object; see ``ArtifactBackend.put``."""
         if size_bytes <= SINGLE_BYTES:
             return self._send_whole(request, size_bytes, source, progress)
-        self.abort_orphans()
         read = _strict(source, request.key)
         parts = split(size_bytes)
         # Read twice: the checksum of the whole must be known when the upload begins.
@@ -65,26 +66,29 @@ class Sender:
             tell(part.size_bytes)
             return sent
 
-        try:
+        with self.ending(request.key, upload):
             sent = work_on(self._bucket.pool, parts, send_part, self._bucket.transfers)
             return self.complete(request, upload, sent, crc)
-        except BaseException:
-            self.abort(request.key, upload)
-            raise
 
     def _send_whole(
         self, request: WriteRequest, size_bytes: int, source: Source, progress: Progress | None
     ) -> ObjectInfo:
         data = _strict(source, request.key)(Part(0, 0, size_bytes))
         crc = crc32(data)
-        arguments = {**self._bucket.attributes(request, crc), **self._bucket.condition(request)}
+        arguments = {
+            **self._bucket.attributes(request, crc),
+            **self._bucket.condition(request),
+            "ChecksumCRC32": crc_header(crc),
+        }
         with self._bucket.working(f"put {request.key}") as client:
             try:
-                answer = client.put_object(Body=data, ChecksumCRC32=crc_header(crc), **arguments)
+                answer: Any = self._bucket.direct.put_object(data, arguments) if size_bytes <= DIRECT_BYTES else None
+                answer = answer or client.put_object(Body=data, **arguments)
             except ClientError as error:
-                if code_of(error) == "PreconditionFailed":
-                    return self._bucket.find_own(request)
-                raise
+                own = self._bucket.find_own(request) if code_of(error) == "PreconditionFailed" else None
+                if own is None:
+                    raise
+                return own
         one_at_a_time(progress)(size_bytes)
         return _info(request, size_bytes, crc, answer)
 
@@ -92,10 +96,12 @@ class Sender:
 
     def begin(self, request: WriteRequest, crc: int | None) -> str:
         """Begin an upload; gives the server's id of it."""
+        arguments = self._bucket.attributes(request, crc)
         with self._bucket.working(f"put {request.key}") as client:
-            return client.create_multipart_upload(ChecksumAlgorithm="CRC32", **self._bucket.attributes(request, crc))[
-                "UploadId"
-            ]
+            upload = client.create_multipart_upload(ChecksumAlgorithm="CRC32", **arguments)["UploadId"]
+        # Now, as the server answers: nobody waits for one that is away on account of others' uploads.
+        self.abort_orphans()
+        return upload
 
     def send_part(self, key: str, upload: str, index: int, data: bytes, crc: int) -> SentPart:
         """Send a part; the server compares its checksum."""
@@ -111,7 +117,12 @@ class Sender:
         return SentPart(answer["ETag"], crc, len(data))
 
     def complete(self, request: WriteRequest, upload: str, parts: list[SentPart], crc: int | None) -> ObjectInfo:
-        """Make the object appear."""
+        """Make the object appear.
+
+        Raises:
+            NotFoundError: the server does not know the upload any more.
+            AlreadyExistsError: the write wants no other object there, and there is one.
+        """
         listed: Any = [
             {"PartNumber": number, "ETag": part.etag, "ChecksumCRC32": crc_header(part.crc)}
             for number, part in enumerate(parts, 1)
@@ -127,56 +138,95 @@ class Sender:
                 )
             except ClientError as error:
                 # Somebody else's object, or ours: the answer to the first attempt may have been lost.
-                if code_of(error) in ("PreconditionFailed", "NoSuchUpload"):
-                    info = self._bucket.find_own(request)
-                    self.abort(request.key, upload)
-                    return info
-                raise
+                is_settled = code_of(error) in ("PreconditionFailed", "NoSuchUpload")
+                own = self._bucket.find_own(request) if is_settled else None
+                if own is None:
+                    raise
+                self.abort(request.key, upload)
+                return own
         return _info(request, sum(part.size_bytes for part in parts), crc, answer)
 
-    def abort(self, key: str, upload: str) -> None:
-        """End an upload without an object; one that cannot be reached now is ended before the next one begins."""
-        self._abort(self._bucket.full_key(key), upload)
+    @contextmanager
+    def ending(self, key: str, upload: str) -> Iterator[None]:
+        """End an upload when the block fails.
 
-    def _abort(self, full_key: str, upload: str) -> None:
-        with self._lock:
-            self._orphans[upload] = full_key
+        Raises:
+            BackendUnavailable: also where the server does not know the upload any more: all must be sent again.
+        """
         try:
-            with self._bucket.working(f"abort {full_key}") as client:
-                client.abort_multipart_upload(Bucket=self._bucket.name, Key=full_key, UploadId=upload)
-        except NotFoundError:
-            pass
-        except MorphMLRayError as error:
-            _LOGGER.warning("an unfinished upload of %s is left for later: %s", full_key, error)
-            return
+            yield
+        except BaseException as error:
+            answer = error.__cause__ if isinstance(error, MorphMLRayError) else None
+            if isinstance(error, BackendUnavailable) and not isinstance(answer, ClientError):
+                # Who does not answer would not answer this either, and it would take as long.
+                self.leave(key, upload)
+                raise
+            self.abort(key, upload)
+            if isinstance(answer, ClientError) and code_of(answer) == "NoSuchUpload":
+                raise BackendUnavailable(f"{error}; it begins anew") from error
+            raise
+
+    def abort(self, key: str, upload: str) -> None:
+        """End an upload without an object; one that cannot be reached now is ended after the next one begins."""
+        self.leave(key, upload)
+        self._try_to_end(upload, self._bucket.full_key(key))
+
+    def leave(self, key: str, upload: str) -> None:
+        """Note an upload that is to end without an object, later."""
         with self._lock:
-            self._orphans.pop(upload, None)
+            self._orphans[upload] = self._bucket.full_key(key)
 
     def abort_orphans(self) -> int:
-        """End the uploads that could not be ended before; gives how many were."""
+        """End the uploads that were left, until the server is away; gives how many were ended."""
         with self._lock:
             orphans = dict(self._orphans)
+        ended = 0
         for upload, full_key in orphans.items():
-            self._abort(full_key, upload)
-        with self._lock:
-            return sum(upload not in self._orphans for upload in orphans)
+            if not self._try_to_end(upload, full_key):
+                break
+            ended += 1
+        return ended
 
     def abort_older(self, limit: datetime) -> int:
-        """End what is unfinished below the prefix and began before ``limit``; gives how many there were."""
+        """End what was left, and what else is unfinished below the prefix and began before ``limit``.
+
+        Where there is no prefix, the rest of the bucket may be somebody else's: nothing of it is looked at.
+
+        Returns:
+            How many there were.
+        """
         ended = self.abort_orphans()
+        prefix = self._bucket.full_key("")
+        if not prefix:
+            return ended
         with self._bucket.working("purge_uploads") as client:
-            pages = client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._bucket.name, Prefix=self._bucket.full_key("")
-            )
+            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket.name, Prefix=prefix)
             old = [
-                (found["Key"], found["UploadId"])
+                (found["UploadId"], found["Key"])
                 for page in pages
                 for found in page.get("Uploads", [])
                 if found["Initiated"] <= limit
             ]
-        for full_key, upload in old:
-            self._abort(full_key, upload)
+        for upload, full_key in old:
+            self._end(upload, full_key)
         return ended + len(old)
+
+    def _try_to_end(self, upload: str, full_key: str) -> bool:
+        """End an upload; False where the server is away."""
+        try:
+            self._end(upload, full_key)
+        except BackendUnavailable as error:
+            _LOGGER.warning("an unfinished upload of %s is left for later: %s", full_key, error)
+            return False
+        except MorphMLRayError as error:
+            _LOGGER.warning("an unfinished upload of %s stays: %s", full_key, error)
+        with self._lock:
+            self._orphans.pop(upload, None)
+        return True
+
+    def _end(self, upload: str, full_key: str) -> None:
+        with suppress(NotFoundError), self._bucket.working(f"abort {full_key}") as client:
+            client.abort_multipart_upload(Bucket=self._bucket.name, Key=full_key, UploadId=upload)
 
 
 def crc_header(crc: int) -> str:
@@ -203,4 +253,5 @@ def _info(request: WriteRequest, size_bytes: int, crc: int | None, answer: Any) 
         request.content_type or "application/octet-stream",
         request.metadata,
         None if crc is None else checksum_text(crc),
+        answer.get("ETag"),
     )

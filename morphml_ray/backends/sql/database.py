@@ -76,6 +76,11 @@ class SqlDatabase:
                 self._engine = None
                 self._dialect.release()
 
+    @property
+    def is_open(self) -> bool:
+        """See ``Database.is_open``."""
+        return self._engine is not None
+
     def pool_status(self) -> dict[str, int]:
         """See ``Database.pool_status``."""
         pool = self._engine.pool if self._engine is not None else None

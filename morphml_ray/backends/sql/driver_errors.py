@@ -27,6 +27,9 @@ _REFUSALS = (
     "readonly database",
 )
 _TOO_LARGE = "54"  # PostgreSQL's class of codes for what exceeds a limit: a key too long for an index, for one
+_DISK_FULL = "53100"  # PostgreSQL's code; while it connects there is its text only
+# SQLite's words, and the system's.
+_FULL_DISKS = ("database or disk is full", "No space left on device", "Disk quota exceeded")
 _CORRUPTIONS = ("file is not a database", "database disk image is malformed")
 
 
@@ -42,7 +45,7 @@ def translated(place: str, operation: str) -> Iterator[None]:
         ValidationError: the database refuses a value.
         ConfigurationError: no waiting helps: a wrong password, a missing database, no permission.
         CorruptDataError: the file is no database, or damaged.
-        BackendUnavailable: anything else: it may work later.
+        BackendUnavailable: anything else: it may work later, as when the disk is full and somebody frees space.
     """
     try:
         yield
@@ -60,12 +63,18 @@ def translated(place: str, operation: str) -> Iterator[None]:
 
 def _translate(place: str, operation: str, error: exc.DBAPIError) -> MorphMLRayError:
     reason = _reason(error)
-    if str(getattr(error.orig, "pgcode", None)).startswith(_TOO_LARGE):
+    code = str(getattr(error.orig, "pgcode", None))
+    if code.startswith(_TOO_LARGE):
         return ValidationError(f"{place} refused a value in {operation}: {reason}")
     if any(text in reason for text in _CORRUPTIONS):
         return CorruptDataError(f"{place} cannot be read: {reason}. Restore it from a backup.")
     if any(text in reason for text in _REFUSALS):
         return ConfigurationError(f"{place} refuses {operation}: {reason}. Correct the URL or the server's rights.")
+    if code == _DISK_FULL or any(text in reason for text in _FULL_DISKS):
+        return BackendUnavailable(
+            f"{place} has no room for {operation}: the disk of the database is full ({reason}). Free space on it; what "
+            "was stored before is safe."
+        )
     return BackendUnavailable(f"{place} did not answer {operation}: {reason}")
 
 
