@@ -155,6 +155,13 @@ class ObjectContract:
             with pytest.raises(ValidationError, match="must not be negative"):
                 artifacts.get("key", offset, length)
 
+    def test_answers_are_noted(self, artifacts: ArtifactBackend) -> None:
+        """What takes many requests, as a long listing does, is known to go on."""
+        for ask in (lambda: artifacts.put("key", b"1"), lambda: list(artifacts.list()), lambda: artifacts.get("key")):
+            before = time.monotonic()
+            ask()
+            assert artifacts.answered_at >= before
+
     def test_a_version_is_of_one_write(self, artifacts: ArtifactBackend) -> None:
         written = artifacts.put("key", b"first 16 bytes 1")
         first = artifacts.head("key")

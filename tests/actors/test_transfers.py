@@ -82,6 +82,28 @@ def test_patience_ends_when_nothing_moves_and_begins_again_when_something_does()
     asyncio.run(work())
 
 
+def test_one_that_moves_keeps_the_others_patient() -> None:
+    async def work() -> None:
+        transfers = Transfers(max_held_bytes=100)
+        end = asyncio.Event()
+
+        async def move() -> None:
+            async with transfers.admitted(1000, 0) as transfer:
+                while not end.is_set():
+                    await asyncio.sleep(PATIENCE_S / 10)
+                    transfer.advance(1)
+
+        moving = asyncio.create_task(move())
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(hold(transfers, 1, end, PATIENCE_S))
+        await asyncio.sleep(2 * PATIENCE_S)
+        assert not waiting.done()
+        end.set()
+        await asyncio.gather(moving, waiting)
+
+    asyncio.run(work())
+
+
 def test_whoever_gives_up_lets_the_next_one_in() -> None:
     async def work() -> None:
         transfers = Transfers(max_held_bytes=100)
