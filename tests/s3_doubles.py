@@ -10,6 +10,8 @@ from itertools import islice
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import pytest
+
 LOOPBACK = "127.0.0.1"
 EMPTY_LISTING = b"<ListBucketResult><IsTruncated>false</IsTruncated><KeyCount>0</KeyCount></ListBucketResult>"
 
@@ -192,3 +194,11 @@ def _ended_together(*ends: socket.socket) -> Iterator[None]:
     for end in ends:
         with contextlib.suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeS3]:
+    """A server of S3 that says what the test tells it to."""
+    server = FakeS3()
+    yield server
+    server.close()

@@ -1,6 +1,6 @@
 """Many small objects in one call: the call costs once what it costs, and so does each thread."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -38,37 +38,52 @@ def put_all(objects: Sequence[tuple[WriteRequest, memoryview]], backend: Artifac
 
 def get_all(keys: Sequence[str], backend: ArtifactBackend, transfer: Transfer) -> dict[str, Buffer]:
     """Read objects, one after the other; those that are missing are left out."""
-    found: dict[str, Buffer] = get_small(keys, backend, transfer)
-    for key in keys:
-        if key not in found:
-            with suppress(NotFoundError):
-                found[key] = get_whole(key, backend, transfer)
+    found: dict[str, Buffer] = {}
+    for key, data in _read_beginnings(keys, backend, transfer):
+        if len(data) < FIRST_READ_BYTES:
+            found[key] = data
+        else:
+            info = backend.head(key)
+            with suppress(NotFoundError):  # deleted since
+                found[key] = get_whole(key, info.size_bytes if info else 0, backend, transfer)
     return found
 
 
 def get_small(keys: Sequence[str], backend: ArtifactBackend, transfer: Transfer) -> dict[str, Buffer]:
     """Read objects below ``FIRST_READ_BYTES``; the others, and those that are missing, are left out."""
-    found: dict[str, Buffer] = {}
-    for key in keys:
-        with suppress(NotFoundError):
-            data = backend.get(key, 0, FIRST_READ_BYTES)
-            transfer.advance(len(data))
-            if len(data) < FIRST_READ_BYTES:
-                found[key] = data
-    return found
+    beginnings = _read_beginnings(keys, backend, transfer)
+    return {key: data for key, data in beginnings if len(data) < FIRST_READ_BYTES}
 
 
-def get_whole(key: str, backend: ArtifactBackend, transfer: Transfer) -> bytearray:
-    """Read a large object, of a size that is not known.
+def get_whole(key: str, size_bytes: int, backend: ArtifactBackend, transfer: Transfer) -> bytearray:
+    """Read a large object.
+
+    Args:
+        key: of the object.
+        size_bytes: how large it was when it was looked at.
+        backend: where it is.
+        transfer: is told how far it is.
 
     Raises:
         NotFoundError: there is no such object.
         ConflictError: it was replaced again and again meanwhile.
     """
     for _ in range(READ_TURNS):
-        info = backend.head(key)
-        buffer = bytearray(0 if info is None else info.size_bytes)
+        buffer = bytearray(size_bytes)
         with suppress(ConflictError):  # replaced since it was looked at
             backend.get_into(key, buffer, transfer.advance)
             return buffer
+        info = backend.head(key)
+        size_bytes = info.size_bytes if info else 0
     raise ConflictError(f"{key} is replaced again and again while it is read")
+
+
+def _read_beginnings(keys: Sequence[str], backend: ArtifactBackend, transfer: Transfer) -> Iterator[tuple[str, bytes]]:
+    """Read what most objects are in whole; those that are missing are left out."""
+    for key in keys:
+        try:
+            data = backend.get(key, 0, FIRST_READ_BYTES)
+        except NotFoundError:
+            continue
+        transfer.advance(len(data))
+        yield key, data

@@ -136,9 +136,9 @@ class ArtifactActor:
             return OutgoingBytes(data)
         info = await self.call("head", key)
         if info is not None and offset == 0 and version is None:
-            return OutgoingBytes(
-                await self._transfer(partial(get_whole, key), info.size_bytes, self._settings.deadline_s)
-            )
+            size_bytes = info.size_bytes
+            whole = await self._transfer(partial(get_whole, key, size_bytes), size_bytes, self._settings.deadline_s)
+            return OutgoingBytes(whole)
         left_bytes = 0 if info is None else max(0, info.size_bytes - offset)
         return OutgoingBytes(await self._read(key, offset, left_bytes, version or (info and info.version)))
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +106,6 @@ def test_an_object_that_is_replaced_between_two_looks_is_read_again(
 
     asyncio.run(work())
     assert turns == 2
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeS3]:
-    server = FakeS3()
-    yield server
-    server.close()
 
 
 def test_lesson_27_the_session_token_goes_through_the_actor(fake: FakeS3) -> None:

@@ -5,7 +5,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -26,24 +25,15 @@ SLACK_S = 3.0
 BACK_S = 20.0
 
 
-@pytest.fixture
-def server(server_directory: Path) -> Iterator[ValkeyServer]:
-    """A server that the test may kill."""
-    own = ValkeyServer(server_directory)
-    own.start()
-    yield own
-    own.stop()
-
-
-def make_cache(server: ValkeyServer) -> RedisCache:
-    url = BackendUrl(server.url)
+def make_cache(valkey: ValkeyServer) -> RedisCache:
+    url = BackendUrl(valkey.url)
     circuit = Circuit(url.masked, pause_s=PAUSE_S, max_pause_s=2 * PAUSE_S)
     return RedisCache(url, "morphml", timeout_s=TIMEOUT_S, circuit=circuit)
 
 
 @pytest.fixture
-def cache(server: ValkeyServer) -> Iterator[RedisCache]:
-    made = make_cache(server)
+def cache(valkey: ValkeyServer) -> Iterator[RedisCache]:
+    made = make_cache(valkey)
     made.open()
     yield made
     made.close()
@@ -70,29 +60,29 @@ def wait_for_it(cache: RedisCache) -> None:
 
 
 def test_lesson_22_a_killed_server_is_a_cache_without_hits_until_it_is_back(
-    server: ValkeyServer, cache: RedisCache, caplog: pytest.LogCaptureFixture
+    valkey: ValkeyServer, cache: RedisCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     cache.set([("a", b"1")], None)
     assert cache.get(["a"]) == [b"1"]
-    server.kill()
+    valkey.kill()
     for _ in range(3):
         check_it_is_away(cache)
     told = cache.statistics()
     assert (told["is_available"], told["outages"]) == (False, 1)
     assert 3 <= told["errors"] < 20
     assert "does not answer" in (told["last_error"] or "")
-    server.start()
+    valkey.start()
     wait_for_it(cache)
     assert cache.get(["back", "a"]) == [b"1", None]
     assert (cache.statistics()["is_available"], cache.statistics()["outages"]) == (True, 1)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
-    assert server._password not in caplog.text
+    assert valkey._password not in caplog.text
 
 
-def test_lesson_22_a_hung_server_hangs_nobody(server: ValkeyServer, cache: RedisCache) -> None:
+def test_lesson_22_a_hung_server_hangs_nobody(valkey: ValkeyServer, cache: RedisCache) -> None:
     cache.set([("a", b"old"), ("b", b"old"), ("x1", b"old"), ("z", b"kept")], None)
-    process = psutil.Process(server.pid)
+    process = psutil.Process(valkey.pid)
     process.suspend()
     try:
         begun = time.monotonic()
@@ -114,21 +104,21 @@ def test_lesson_22_a_hung_server_hangs_nobody(server: ValkeyServer, cache: Redis
     assert cache.get(["a", "b", "c", "x1", "z"]) == [None, None, None, None, b"kept"]
 
 
-def test_a_server_that_is_away_at_the_beginning_comes_later(server: ValkeyServer) -> None:
-    server.stop()
-    cache = make_cache(server)
+def test_a_server_that_is_away_at_the_beginning_comes_later(valkey: ValkeyServer) -> None:
+    valkey.stop()
+    cache = make_cache(valkey)
     cache.open()
     assert not cache.statistics()["is_available"]
     check_it_is_away(cache)
-    server.start()
+    valkey.start()
     wait_for_it(cache)
     assert cache.statistics()["outages"] == 1
     cache.close()
 
 
-def test_what_was_dropped_is_remembered_through_failures(server: ValkeyServer, cache: RedisCache) -> None:
+def test_what_was_dropped_is_remembered_through_failures(valkey: ValkeyServer, cache: RedisCache) -> None:
     cache.set([("a", b"old"), ("b", b"old"), ("c", b"kept")], None)
-    process = psutil.Process(server.pid)
+    process = psutil.Process(valkey.pid)
     process.suspend()
     try:
         assert cache.set([("a", b"new")], None) == 0
@@ -144,15 +134,15 @@ def test_what_was_dropped_is_remembered_through_failures(server: ValkeyServer, c
 
 
 def test_a_call_that_is_interrupted_leaves_no_probe_behind(
-    server: ValkeyServer, cache: RedisCache, monkeypatch: pytest.MonkeyPatch
+    valkey: ValkeyServer, cache: RedisCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    server.kill()
+    valkey.kill()
     while cache.statistics()["is_available"]:
         cache.get(["a"])
-    server.start()
+    valkey.start()
     time.sleep(PAUSE_S)
     with monkeypatch.context() as patched:
         patched.setattr(Link, "exchange", interrupt)
@@ -162,10 +152,10 @@ def test_a_call_that_is_interrupted_leaves_no_probe_behind(
     assert cache.statistics()["is_available"]
 
 
-def test_an_idle_cache_notices_no_restart(server: ValkeyServer, cache: RedisCache) -> None:
+def test_an_idle_cache_notices_no_restart(valkey: ValkeyServer, cache: RedisCache) -> None:
     cache.set([("a", b"1")], None)
-    server.stop()
-    server.start()
+    valkey.stop()
+    valkey.start()
     assert cache.set([("a", b"2")], None) == 1
     assert cache.get(["a"]) == [b"2"]
     assert cache.statistics()["errors"] == 0

@@ -37,13 +37,6 @@ KEYS = [
 CREDENTIALS = Credentials("key", "secret", "token-of-session")
 
 
-@pytest.fixture
-def fake() -> Iterator[FakeS3]:
-    server = FakeS3()
-    yield server
-    server.close()
-
-
 def client_of(url: str) -> "S3Client":
     place = parse_s3(url.removeprefix("s3://"), None)
     return make_client(make_session(place), place, timeout_s=5, attempts=1, connections=2)

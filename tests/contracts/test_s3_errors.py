@@ -28,13 +28,6 @@ SECRET = "S3NTINEL"  # noqa: S105 - it opens nothing
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeS3]:
-    server = FakeS3()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def store(fake: FakeS3) -> Iterator[S3ArtifactBackend]:
     backend = S3ArtifactBackend(BackendUrl(fake.url()), attempts=1)
     with closing(backend):

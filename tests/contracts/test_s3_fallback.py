@@ -18,13 +18,6 @@ OBJECT = {"Bucket": "bucket", "Key": "key"}
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeS3]:
-    server = FakeS3()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def direct(fake: FakeS3) -> Iterator[DirectRequests]:
     place = parse_s3(fake.url().removeprefix("s3://"), None)
     session = make_session(place)

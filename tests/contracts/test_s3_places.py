@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeS3]:
-    server = FakeS3()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def client(s3_server: SeaweedServer) -> "Iterator[S3Client]":
     place = parse_s3(s3_server.bucket_url("morphml", with_credentials=True).removeprefix("s3://"), None)
     made = make_client(make_session(place), place, timeout_s=5, attempts=2, connections=2)
