@@ -24,10 +24,10 @@ from rates import Rates, Target, judge, verdicts
 from workload import Workload
 
 import morphml_ray as mr
-from morphml_ray.actors.cache import CacheActor
-from morphml_ray.actors.cached_values import encode_value
-from morphml_ray.actors.deploy import HEALTH
+from morphml_ray.cache.actor import CacheActor
+from morphml_ray.cache.wire import encode_value
 from morphml_ray.devstack import DevStack
+from morphml_ray.rpc.deploy import HEALTH
 
 VALKEY, MEMORY = "Valkey", "memory"
 NO_OP, COROUTINE = "no-op actor, as the cache's", "no-op actor of coroutines"

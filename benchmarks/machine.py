@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from workload import NODES, POOL, SKIPS, Workload
 
-from morphml_ray.client.encoding import encode_evaluation
+from morphml_ray.database.encoding import encode_evaluation
 
 _PACKAGES = (
     "morphml-ray",

@@ -9,9 +9,9 @@ import ray
 from workload import POOL, Workload
 
 from morphml_ray import DatabaseManager, Experiment
-from morphml_ray.actors.deploy import HEALTH
-from morphml_ray.backends.contracts import EncodedEvaluation, ExperimentRef
-from morphml_ray.client.encoding import encode_evaluation
+from morphml_ray.database.contract import EncodedEvaluation, ExperimentRef
+from morphml_ray.database.encoding import encode_evaluation
+from morphml_ray.rpc.deploy import HEALTH
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from workload import OBJECTIVES, POOL, Workload
 
 from morphml_ray import StorageConfig
-from morphml_ray.backends.contracts import EncodedEvaluation
-from morphml_ray.backends.sql import SqlDatabase
-from morphml_ray.backends.sql.schema import architectures, evaluations
-from morphml_ray.client.encoding import encode_experiment, new_write_id
+from morphml_ray.database.contract import EncodedEvaluation
+from morphml_ray.database.encoding import encode_experiment, new_write_id
+from morphml_ray.database.sql import SqlDatabase
+from morphml_ray.database.sql.schema import architectures, evaluations
 
 _LOOPBACK = "127.0.0.1"
 _BUSY_S = 60

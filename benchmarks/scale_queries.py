@@ -13,9 +13,9 @@ from rates import verdict
 from workload import OBJECTIVES, Workload, repeated
 
 from morphml_ray import StorageConfig
-from morphml_ray.backends.contracts import EncodedEvaluation, SaveUnit
-from morphml_ray.backends.sql import SqlDatabase
-from morphml_ray.client.encoding import encode_experiment
+from morphml_ray.database.contract import EncodedEvaluation, SaveUnit
+from morphml_ray.database.encoding import encode_experiment
+from morphml_ray.database.sql import SqlDatabase
 
 LEAST_ROWS = 1_000
 FILL_BATCH = 10_000

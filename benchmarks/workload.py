@@ -5,8 +5,8 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
-from morphml_ray.backends.contracts import EncodedEvaluation
-from morphml_ray.client.encoding import encode_evaluation, new_write_id
+from morphml_ray.database.contract import EncodedEvaluation
+from morphml_ray.database.encoding import encode_evaluation, new_write_id
 
 NODES = 8
 SKIPS = 3

@@ -2,13 +2,10 @@
 
 from importlib.metadata import version
 
-from morphml_ray.client.artifacts import ArtifactStore
-from morphml_ray.client.cache import DistributedCache
-from morphml_ray.client.database import DatabaseManager
-from morphml_ray.client.experiment import Experiment
-from morphml_ray.client.recorder import Recorder
-from morphml_ray.client.storage import Storage, connect
+from morphml_ray.artifacts.store import ArtifactStore
+from morphml_ray.cache.manager import DistributedCache
 from morphml_ray.config import StorageConfig
+from morphml_ray.database.manager import DatabaseManager
 from morphml_ray.errors import (
     AlreadyExistsError,
     BackendUnavailable,
@@ -25,8 +22,11 @@ from morphml_ray.errors import (
     UntrustedDataError,
     ValidationError,
 )
+from morphml_ray.experiments.experiment import Experiment
+from morphml_ray.experiments.recorder import Recorder
 from morphml_ray.identity import register_codec
 from morphml_ray.model.records import ArchitectureRecord, ExperimentRecord
+from morphml_ray.storage import Storage, connect
 
 __version__ = version("morphml-ray")
 

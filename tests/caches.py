@@ -1,10 +1,10 @@
 """Caches of a test's own, with nothing else of a storage."""
 
 import morphml_ray as mr
-from morphml_ray.actors.cache import CacheActor
-from morphml_ray.actors.deploy import start_actor
-from morphml_ray.client.cache import cache_settings
-from morphml_ray.client.channel import open_channel
+from morphml_ray.cache.actor import CacheActor
+from morphml_ray.cache.manager import cache_settings
+from morphml_ray.rpc.channel import open_channel
+from morphml_ray.rpc.deploy import start_actor
 
 
 def open_cache(url: str, prefix: str, namespace: str) -> mr.DistributedCache:

@@ -5,10 +5,10 @@ import contextlib
 import pickle
 from typing import Any, TypeVar
 
-from morphml_ray.actors.artifacts import ArtifactActor, ArtifactSettings
-from morphml_ray.actors.deploy import this_node
-from morphml_ray.client.artifact_channel import ArtifactChannel
-from morphml_ray.client.channel import Call
+from morphml_ray.artifacts.actor.actor import ArtifactActor, ArtifactSettings
+from morphml_ray.artifacts.node_channel import ArtifactChannel
+from morphml_ray.rpc.channel import Call
+from morphml_ray.rpc.deploy import this_node
 
 T = TypeVar("T")
 

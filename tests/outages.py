@@ -7,7 +7,7 @@ from typing import Any
 from servers import opened_store
 
 import morphml_ray as mr
-from morphml_ray.client.channel import Call
+from morphml_ray.rpc.channel import Call
 
 
 def connect(namespace: str, tmp_path: Path, deadline_s: float = 30, **settings: Any) -> mr.Storage:

@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 import redis
 
-from morphml_ray.backends.s3 import S3ArtifactBackend
+from morphml_ray.artifacts.s3 import S3ArtifactBackend
 from morphml_ray.config import BackendUrl
 from morphml_ray.devstack import DevStack, PostgresServer, SeaweedServer, ValkeyServer
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 import morphml_ray as mr
-from morphml_ray.actors.deploy import stop_actor
-from morphml_ray.client.artifact_actors import start_artifacts
-from morphml_ray.client.artifacts import artifact_settings
+from morphml_ray.artifacts.node_actors import start_artifacts
+from morphml_ray.artifacts.store import artifact_settings
+from morphml_ray.rpc.deploy import stop_actor
 
 MB = 1024 * 1024
 

@@ -65,7 +65,7 @@ def send_half(store: mr.ArtifactStore, path: Path) -> None:
             time.sleep(600)
 
     path.write_bytes(bytes(SIZE_BYTES))
-    with mock.patch("morphml_ray.client.file_transfers._sees_file", return_value=False):
+    with mock.patch("morphml_ray.artifacts.file_transfers._sees_file", return_value=False):
         store.upload_file(path, "half", progress=stay)
 
 

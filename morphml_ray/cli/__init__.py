@@ -9,9 +9,9 @@ from importlib.metadata import version
 
 import ray
 
-from morphml_ray.client.database import DEFAULT_NAME, DEFAULT_NAMESPACE
-from morphml_ray.client.storage import find_storage
+from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE
 from morphml_ray.errors import MorphMLRayError
+from morphml_ray.storage import find_storage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from morphml_ray.backends.s3 import S3ArtifactBackend
+from morphml_ray.artifacts.s3 import S3ArtifactBackend
 from morphml_ray.config import BackendUrl
 from morphml_ray.devstack.account import Account, choose_account
 from morphml_ray.devstack.folder import LOOPBACK, ServerFolder, is_free

@@ -5,7 +5,7 @@ from json.encoder import encode_basestring  # the C routine behind json.dumps(..
 from math import isfinite
 from typing import Any
 
-from morphml_ray.model.values import Plain, to_plain
+from morphml_ray.model.plain import Plain, to_plain
 
 
 def canonical_json(plain: Plain) -> str:

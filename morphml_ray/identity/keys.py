@@ -14,7 +14,7 @@ from morphml_ray.identity.forms import WAYS, Form, open_form
 from morphml_ray.identity.graph import Graph
 from morphml_ray.identity.partition import WorkBoundError
 from morphml_ray.identity.spec import pack_spec, unpack_spec
-from morphml_ray.model.values import UnsupportedTypeError, encode_json
+from morphml_ray.model.plain import UnsupportedTypeError, encode_json
 
 Identity = Literal["structural", "exact"] | Callable[[Any], str | Mapping[str, Any]]
 

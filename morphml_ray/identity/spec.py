@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from morphml_ray.errors import CorruptDataError, ValidationError
-from morphml_ray.model.values import decode_json
+from morphml_ray.model.plain import decode_json
 
 MAX_SPEC_BYTES = 64 * 1024 * 1024
 """Largest JSON text of an architecture; also what a compressed spec may grow to when it is read."""

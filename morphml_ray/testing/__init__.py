@@ -14,10 +14,7 @@ A backend of your own is tested by a class below the contract's, with the fixtur
 
 import pytest
 
-pytest.register_assert_rewrite(
-    *(f"morphml_ray.testing.{name}" for name in ("experiments", "saving", "reading", "ranking", "caller", "cache")),
-    *(f"morphml_ray.testing.artifact_{name}" for name in ("files", "listing", "objects", "uploads")),
-)
+pytest.register_assert_rewrite(*(f"morphml_ray.testing.{room}" for room in ("artifacts", "cache", "database")))
 
 from morphml_ray.testing.artifacts import ArtifactContract  # noqa: E402 - pytest must hear of the modules first
 from morphml_ray.testing.cache import CacheContract  # noqa: E402 - the same

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from morphml_ray.backends.cache_contract import Cache
+from morphml_ray.cache.contract import Cache
 from morphml_ray.errors import BackendUnavailable, NotFoundError, ValidationError
 
 OpenCache = Callable[[str], Cache]
@@ -48,7 +48,7 @@ def increment(cache: Cache, key: str, amount: int) -> int | None:
 
 
 class CacheContract:
-    """What every ``morphml_ray.backends.cache_contract.Cache`` does.
+    """What every ``morphml_ray.cache.contract.Cache`` does.
 
     A class below it has one fixture:
 

@@ -10,11 +10,11 @@ from near_actor import NearChannel
 from stores import end, open_store
 
 import morphml_ray as mr
-from morphml_ray.actors.artifacts import ArtifactSettings
-from morphml_ray.actors.deploy import stop_actor, this_node
-from morphml_ray.client import file_transfers
-from morphml_ray.client.artifact_actors import ArtifactActors
+from morphml_ray.artifacts import file_transfers
+from morphml_ray.artifacts.actor.actor import ArtifactSettings
+from morphml_ray.artifacts.node_actors import ArtifactActors
 from morphml_ray.config import BackendUrl
+from morphml_ray.rpc.deploy import stop_actor, this_node
 
 
 @pytest.fixture(params=["memory", "valkey"])

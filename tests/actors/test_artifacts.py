@@ -12,7 +12,7 @@ import ray
 from stores import MB, end, open_store, write_file
 
 import morphml_ray as mr
-from morphml_ray.client.remote_method import RemoteMethod
+from morphml_ray.rpc.remote_method import RemoteMethod
 
 
 def every_call(mark: str, folder: Path) -> dict[str, tuple[tuple[Any, ...], Any]]:
@@ -101,8 +101,8 @@ def test_a_task_with_a_file_system_of_its_own_sends_chunks(store: mr.ArtifactSto
     @ray.remote(num_cpus=0)
     def work(store: mr.ArtifactStore, folder: Path, form: str) -> None:
         with (
-            mock.patch("morphml_ray.client.file_transfers._sees_file", return_value=False),
-            mock.patch("morphml_ray.client.file_transfers._watch", side_effect=AssertionError),
+            mock.patch("morphml_ray.artifacts.file_transfers._sees_file", return_value=False),
+            mock.patch("morphml_ray.artifacts.file_transfers._watch", side_effect=AssertionError),
         ):
             if form == "blocking":
                 store.upload_file(folder / "file", form)

@@ -13,8 +13,8 @@ import ray
 import redis
 
 import morphml_ray as mr
-from morphml_ray.actors.deploy import stop_actor
-from morphml_ray.client.remote_method import RemoteMethod
+from morphml_ray.rpc.deploy import stop_actor
+from morphml_ray.rpc.remote_method import RemoteMethod
 
 VALUES: list[Any] = [
     *(None, True, False, 0, -1, 2**63 - 1, -(2**63), 2**63, 10**30, 0.5, -0.0, math.inf, "", "12", "ключ", b"", b"12"),

@@ -9,7 +9,7 @@ from caches import open_cache
 from waiting import wait_until
 
 import morphml_ray as mr
-from morphml_ray.actors.deploy import stop_actor
+from morphml_ray.rpc.deploy import stop_actor
 
 
 @pytest.mark.parametrize("ttl", [0, -1, 0.0, math.nan])

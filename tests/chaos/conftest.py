@@ -29,4 +29,4 @@ def seaweed(server_directory: Path) -> Iterator[SeaweedServer]:
 @pytest.fixture(autouse=True)
 def _watched_closely(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress is told often enough to act in the middle of a file."""
-    monkeypatch.setattr("morphml_ray.client.file_transfers.POLL_S", 0.02)
+    monkeypatch.setattr("morphml_ray.artifacts.file_transfers.POLL_S", 0.02)

@@ -10,9 +10,9 @@ import psutil
 import pytest
 from waiting import wait_until
 
-from morphml_ray.backends.redis import RedisCache
-from morphml_ray.backends.redis.circuit import Circuit
-from morphml_ray.backends.redis.link import Link
+from morphml_ray.cache.redis import RedisCache
+from morphml_ray.cache.redis.circuit import Circuit
+from morphml_ray.cache.redis.pool import Link
 from morphml_ray.config import BackendUrl
 from morphml_ray.devstack import ValkeyServer
 from morphml_ray.errors import NotFoundError

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 from servers import ask
 
-from morphml_ray.backends.sql import SqlDatabase
-from morphml_ray.backends.sql.schema import metadata
 from morphml_ray.config import BackendUrl
+from morphml_ray.database.sql import SqlDatabase
+from morphml_ray.database.sql.schema import metadata
 from morphml_ray.devstack import PostgresServer
 
 

@@ -1,0 +1,304 @@
+"""The actor in front of the artifacts, one on each node."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias, TypeVar, cast
+
+from typing_extensions import Buffer
+
+from morphml_ray.artifacts.actor.access import ArtifactAccess
+from morphml_ray.artifacts.actor.admission import Transfer, Transfers
+from morphml_ray.artifacts.actor.batches import (
+    FIRST_READ_BYTES,
+    deal,
+    get_all,
+    get_small,
+    get_whole,
+    put_all,
+    write_options,
+)
+from morphml_ray.artifacts.actor.file_proof import FileProof
+from morphml_ray.artifacts.checks import WriteRequest
+from morphml_ray.artifacts.contract import ArtifactBackend, UploadId
+from morphml_ray.artifacts.wire import Listing, OutgoingBytes, OutgoingObjects, describe_object
+from morphml_ray.config import BackendUrl, fingerprint
+from morphml_ray.errors import ValidationError
+from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
+
+OPERATIONS = frozenset(
+    {
+        *("head", "exists", "delete", "delete_prefix", "total_size", "presign"),
+        *("list_page", "abort_upload", "purge_uploads"),
+    }
+)
+THREADS = 8
+LOOKUP_THREADS = 4
+
+Item = TypeVar("Item")
+T = TypeVar("T")
+Work: TypeAlias = Callable[[Sequence[Item], ArtifactBackend, Transfer], T]
+
+
+@dataclass(frozen=True)
+class ArtifactSettings:
+    """What an artifact actor is made of; holds references to secrets, never secrets.
+
+    Attributes:
+        url: of a bucket or a directory.
+        deadline_s: how long an outage is waited out, seconds.
+        home_node: the node that alone has the directory, or the file with the secret; None where any node has what
+            it needs.
+    """
+
+    url: BackendUrl
+    deadline_s: float
+    home_node: str | None = None
+
+    def describe(self) -> ActorDescription:
+        """Tell what an actor of these settings serves."""
+        return ActorDescription(PROTOCOL_VERSION, fingerprint(self.url), self.url, self.deadline_s)
+
+
+class ArtifactActor:
+    """Moves objects between the processes of its node and the store.
+
+    Payloads arrive and leave in shared memory; files that it sees are read and written in place. The constructor
+    touches neither disk nor network; the first call opens the store.
+
+    Args:
+        settings: see ``ArtifactSettings``.
+    """
+
+    def __init__(self, settings: ArtifactSettings) -> None:
+        self._settings = settings
+        self._access = ArtifactAccess(settings.url, settings.deadline_s, has_home=settings.home_node is not None)
+        self._transfers = Transfers()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="morphml-transfer")
+        # Of their own, so that nobody who asks whether an object exists waits for a large upload.
+        self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="morphml-lookup")
+        self._started_at = time.time()
+
+    async def describe(self) -> ActorDescription:
+        """Tell what this actor serves, without opening it."""
+        return self._settings.describe()
+
+    async def settings(self) -> ArtifactSettings:
+        """Give what actors of other nodes are made of."""
+        return self._settings
+
+    async def ready(self) -> None:
+        """Open the store now.
+
+        Raises:
+            ConfigurationError: no waiting helps.
+            BackendUnavailable: it stayed away for the deadline.
+        """
+        await self._look_up(lambda _: None)
+
+    async def verify(self, url: BackendUrl) -> None:
+        """Check what somebody else states of the store that this actor serves.
+
+        Raises:
+            ConfigurationError: with that nobody is let in.
+            BackendUnavailable: the store does not answer.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._lookups, self._access.verify, url)
+
+    # Bytes
+
+    async def put(self, write: WriteRequest, data: Buffer, patience_s: float = 0.0) -> str:
+        """Store bytes, gives the key; see ``ArtifactBackend.put``.
+
+        Args:
+            write: what it becomes; its id makes a repeated call harmless.
+            data: the bytes, never copied as a whole.
+            patience_s: how long to wait for a place while no other transfer ends.
+
+        Raises:
+            Overloaded: there was no place; nothing was taken.
+        """
+        view = memoryview(data)
+        return await self._transfer(
+            lambda backend, _: backend.put(write.key, view, **write_options(write)).key, view.nbytes, patience_s
+        )
+
+    async def get(self, key: str, offset: int, length: int | None, version: str | None = None) -> OutgoingBytes:
+        """Read an object or a range of it; see ``ArtifactBackend.get``."""
+        if length is not None:
+            return OutgoingBytes(await self._read(key, offset, length, version))
+        data = await self._read(key, offset, FIRST_READ_BYTES, version)
+        if len(data) < FIRST_READ_BYTES:
+            return OutgoingBytes(data)
+        info = await self.call("head", key)
+        if info is not None and offset == 0 and version is None:
+            size_bytes = info.size_bytes
+            whole = await self._transfer(partial(get_whole, key, size_bytes), size_bytes, self._settings.deadline_s)
+            return OutgoingBytes(whole)
+        left_bytes = 0 if info is None else max(0, info.size_bytes - offset)
+        return OutgoingBytes(await self._read(key, offset, left_bytes, version or (info and info.version)))
+
+    async def _read(self, key: str, offset: int, length: int, version: str | None) -> bytes:
+        return await self._transfer(
+            lambda backend, _: backend.get(key, offset, length, version), length, self._settings.deadline_s
+        )
+
+    # Many small objects at once
+
+    async def put_multiple(
+        self, writes: Sequence[WriteRequest], data: Sequence[Buffer], patience_s: float = 0.0
+    ) -> list[str]:
+        """Store objects, gives their keys; see ``put``."""
+        objects = [(write, memoryview(each)) for write, each in zip(writes, data, strict=True)]
+        await self._share(put_all, objects, sum(view.nbytes for _, view in objects), patience_s)
+        return [write.key for write in writes]
+
+    async def get_multiple(self, keys: Sequence[str]) -> OutgoingObjects:
+        """Read whole objects; those that are missing are left out."""
+        return await self._get_each(get_all, keys)
+
+    async def get_small(self, keys: Sequence[str]) -> OutgoingObjects:
+        """Read objects below ``FIRST_READ_BYTES``; the others, and those that are missing, are left out."""
+        return await self._get_each(get_small, keys)
+
+    async def _get_each(self, work: Work[str, dict[str, Buffer]], keys: Sequence[str]) -> OutgoingObjects:
+        found = await self._share(work, keys, len(keys) * FIRST_READ_BYTES, self._settings.deadline_s)
+        merged = {key: data for each in found for key, data in each.items()}
+        return OutgoingObjects({key: merged[key] for key in keys if key in merged})
+
+    async def _share(
+        self,
+        work: Work[Item, T],
+        items: Sequence[Item],
+        size_bytes: int,
+        patience_s: float,
+    ) -> list[T]:
+        """Let all threads have a part of a batch; gives their results."""
+        async with self._transfers.admitted(size_bytes, patience_s) as transfer:
+            runs = [self._access.run(partial(work, part), transfer, self._threads) for part in deal(items, THREADS)]
+            results = await asyncio.gather(*runs, return_exceptions=True)
+        failed = next((result for result in results if isinstance(result, BaseException)), None)
+        if failed is not None:
+            raise failed
+        return cast("list[T]", results)
+
+    # Files
+
+    async def sees(self, proof: FileProof) -> bool:
+        """Tell whether a file of the caller is one of this process, too."""
+        return await asyncio.get_running_loop().run_in_executor(self._lookups, proof.holds_here)
+
+    async def put_file(self, write: WriteRequest, path: str, name: str) -> str:
+        """Store a file that this process sees, streamed, gives the key; see ``ArtifactBackend.put_file``.
+
+        Args:
+            write: what it becomes.
+            path: of the file.
+            name: of the transfer, for ``progress``.
+        """
+        return await self._transfer(
+            lambda backend, transfer: (
+                backend.put_file(write.key, path, progress=transfer.advance, **write_options(write)).key
+            ),
+            name=name,
+        )
+
+    async def get_file(self, key: str, path: str, name: str) -> str:
+        """Write an object to a file that this process sees, streamed, gives the path."""
+        await self._transfer(
+            lambda backend, transfer: backend.get_file(key, path, transfer.advance, sync=False),
+            name=name,
+        )
+        return path
+
+    async def progress(self, name: str = "") -> tuple[int, float]:
+        """Tell how many bytes a named transfer has moved, and for how many seconds nothing at all has."""
+        return self._transfers.moved_bytes(name), min(self._transfers.stalled_s(), self._access.silent_s())
+
+    # Chunks, from where this process sees no files
+
+    async def begin_upload(self, write: WriteRequest, chunk_bytes: int, checksum: str | None) -> UploadId:
+        """Begin to store what arrives in chunks; see ``ArtifactBackend.begin_upload``."""
+        return await self._look_up(
+            lambda backend: backend.begin_upload(
+                write.key, chunk_bytes=chunk_bytes, checksum=checksum, **write_options(write)
+            )
+        )
+
+    async def upload_chunk(self, upload: UploadId, index: int, data: Buffer, patience_s: float = 0.0) -> None:
+        """Take a chunk; see ``ArtifactBackend.upload_chunk``."""
+        view = memoryview(data)
+        await self._transfer(lambda backend, _: backend.upload_chunk(upload, index, view), view.nbytes, patience_s)
+
+    async def finish_upload(self, upload: UploadId) -> str:
+        """Make the object appear, gives its key; see ``ArtifactBackend.finish_upload``."""
+        return await self._transfer(lambda backend, _: backend.finish_upload(upload).key)
+
+    # Objects
+
+    async def call(self, operation: str, *arguments: Any) -> Any:
+        """Run one of ``OPERATIONS``."""
+        if operation not in OPERATIONS:
+            raise ValidationError(f"the artifact actor has no operation {operation!r}")
+        return await self._look_up(lambda backend: getattr(backend, operation)(*arguments))
+
+    async def metadata(self, key: str) -> dict[str, Any] | None:
+        """Describe an object; None where there is none."""
+        info = await self.call("head", key)
+        return None if info is None else describe_object(info)
+
+    async def copy(self, source: str, dest: str) -> str:
+        """Copy an object inside the store; gives its new key."""
+        return await self._transfer(lambda backend, _: backend.copy(source, dest).key)
+
+    async def list_objects(self, prefix: str, limit: int | None) -> Listing:
+        """List objects; see ``ArtifactBackend.list``."""
+        return await self._look_up(lambda backend: Listing(backend.list(prefix, limit=limit)))
+
+    async def list_keys(self, prefix: str) -> list[str]:
+        """List keys; see ``ArtifactBackend.list``."""
+        return await self._look_up(lambda backend: [info.key for info in backend.list(prefix)])
+
+    # Itself
+
+    async def flush(self) -> None:
+        """Return when all transfers have ended that are under way now."""
+        await self._transfers.flush()
+
+    async def health(self) -> dict[str, Any]:
+        """Tell how the actor does; asks no server."""
+        return {
+            "place": self._settings.url.masked,
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            **self._access.status(),
+            **self._transfers.status(),
+        }
+
+    async def close(self) -> None:
+        """Finish what is under way, and let all connections go."""
+        self._access.stop_trying()
+        await self._transfers.flush()
+        await asyncio.get_running_loop().run_in_executor(None, self._close)
+
+    def _close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._lookups.shutdown(wait=True, cancel_futures=True)
+        self._access.close()
+
+    async def _look_up(self, work: Callable[[ArtifactBackend], T]) -> T:
+        return await self._access.run(lambda backend, _: work(backend), Transfer(0), self._lookups)
+
+    async def _transfer(
+        self,
+        work: Callable[[ArtifactBackend, Transfer], T],
+        size_bytes: int = 0,
+        patience_s: float = 0.0,
+        name: str | None = None,
+    ) -> T:
+        async with self._transfers.admitted(size_bytes, patience_s, name) as transfer:
+            return await self._access.run(work, transfer, self._threads)

@@ -1,0 +1,141 @@
+"""A directory of objects: opening it, opening one object, and bringing one in."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from morphml_ray.artifacts.checks import WriteRequest
+from morphml_ray.artifacts.contract import ObjectInfo
+from morphml_ray.artifacts.local.os_errors import translated
+from morphml_ray.artifacts.local.staging import StagedFile, Staging
+from morphml_ray.artifacts.local.trailer import StoredFile, Trailer, read_trailer
+from morphml_ray.artifacts.local.tree import Tree
+from morphml_ray.config import BackendUrl, check_directory
+from morphml_ray.errors import AlreadyExistsError, BackendUnavailable, CorruptDataError, NotFoundError
+
+
+class Directory:
+    """What the operations on objects have in common; thread-safe.
+
+    Args:
+        url: of a directory, or a reference to such a URL.
+    """
+
+    def __init__(self, url: BackendUrl) -> None:
+        self._url = url
+        self.place = url.masked
+        self.answered_at = 0.0
+        self._changed = threading.Condition()
+        self._opened: tuple[Tree, Staging] | None = None
+        self._busy = 0
+
+    def open(self) -> None:
+        """Make the directory where it is missing, and free what crashed processes left in it."""
+        with self._changed:
+            if self._opened is not None:
+                return
+            path = BackendUrl(self._url.resolve("artifacts")).path
+            if path is None:
+                raise BackendUnavailable(f"{self.place} is no directory")
+            root = check_directory(path, setting="artifacts= or MORPHML_ARTIFACTS_URL")
+            with translated(self.place, "opening"):
+                staging = Staging(root)
+                staging.clean_up()
+                self._opened = (Tree(root, is_folding=staging.is_folding_case()), staging)
+
+    def close(self) -> None:
+        """Let the directory go, once what is under way has ended."""
+        with self._changed:
+            opened, self._opened = self._opened, None
+            self._changed.wait_for(lambda: not self._busy)
+        for part in opened or ():
+            part.close()
+
+    @contextmanager
+    def working(self, operation: str) -> Iterator[tuple[Tree, Staging]]:
+        """Use the directory; its errors come out as ours.
+
+        Raises:
+            BackendUnavailable: it is not open.
+        """
+        with self._in_use() as opened, translated(self.place, operation):
+            yield opened
+        self.answered_at = time.monotonic()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[tuple[Tree, Staging]]:
+        with self._changed:
+            if self._opened is None:
+                raise BackendUnavailable(f"{self.place} is not open")
+            opened = self._opened
+            self._busy += 1
+        try:
+            yield opened
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def writing(self, operation: str) -> Iterator[StagedFile]:
+        """Make a file that is gone when the block ends, unless it was committed; errors inside come out as they are.
+
+        Raises:
+            BackendUnavailable: the directory is not open, or cannot take a file.
+        """
+        with self._in_use() as (_, staging):
+            with translated(self.place, operation):
+                staged = staging.create()
+            try:
+                yield staged
+            finally:
+                with translated(self.place, operation):
+                    staging.remove(staged)
+
+    @contextmanager
+    def reading(self, key: str, operation: str) -> Iterator[StoredFile]:
+        """Open an object; errors inside the block come out as they are.
+
+        Raises:
+            NotFoundError: there is none.
+            CorruptDataError: its file is cut off.
+        """
+        with self.working(f"{operation} {key}") as (tree, _):
+            try:
+                fd = tree.open_file(key)
+            except FileNotFoundError as error:
+                raise NotFoundError(f"{self.place}: there is no object {key}") from error
+        try:
+            with self.working(f"{operation} {key}"):
+                stored = read_trailer(fd, f"{self.place}: {key}")
+            yield stored
+        finally:
+            os.close(fd)
+
+    def commit(self, request: WriteRequest, staged: StagedFile, crc: int, size_bytes: int) -> ObjectInfo:
+        """Make a written file an object, durably.
+
+        Raises:
+            AlreadyExistsError: only one that is absent was to be written, and another write was first.
+        """
+        trailer = Trailer(request.metadata, request.content_type, crc, request.write_id)
+        with self.working(f"put {request.key}") as (tree, staging):
+            staged.seal(trailer.encode(), size_bytes)
+            info = read_trailer(staged.fd, request.key).info(request.key)
+            try:
+                tree.place(staging.fd, staged.name, request.key, if_absent=request.if_absent)
+            except FileExistsError:
+                return self._find_own(request)
+            return info
+
+    def _find_own(self, request: WriteRequest) -> ObjectInfo:
+        with self.reading(request.key, "put") as stored:
+            if stored.trailer.write_id == request.write_id:
+                return stored.info(request.key)
+        raise AlreadyExistsError(f"{self.place}: there is an object {request.key} already")
+
+    def damaged(self, key: str) -> CorruptDataError:
+        """Give the error of an object whose checksum differs."""
+        return CorruptDataError(f"{self.place}: {key} is damaged: its checksum differs")

@@ -1,0 +1,62 @@
+"""The way to one artifact actor."""
+
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from morphml_ray.errors import BackendUnavailable, DeadlineExceeded
+from morphml_ray.rpc.channel import RESTART_ALLOWANCE_S, Call, Channel
+from morphml_ray.rpc.deploy import HEALTH
+
+PROGRESS_TIMEOUT_S = 10.0
+
+
+class ArtifactChannel(Channel):
+    """The way to one artifact actor; waits for as long as bytes move.
+
+    Args:
+        handle: of the actor.
+        place: what it serves, without a secret.
+        deadline_s: how long the actor itself waits for its store, seconds.
+        node_id: where it runs.
+    """
+
+    def __init__(self, handle: "ActorHandle[Any]", place: str, deadline_s: float, node_id: str) -> None:
+        super().__init__(handle, place, deadline_s)
+        self.node_id = node_id
+        self.is_gone = False
+
+    @property
+    def stall_limit_s(self) -> float:
+        """For how long nothing may move before a call is given up."""
+        return self.deadline_s + RESTART_ALLOWANCE_S
+
+    def result(self, ref: "ray.ObjectRef[Any]") -> Any:
+        """Wait for an answer, however long bytes move; see ``Channel.wait`` for the errors."""
+        while True:
+            try:
+                return super().result(ref)
+            except DeadlineExceeded:
+                _, stalled_s = self.progress()
+                if stalled_s > self.stall_limit_s:
+                    raise
+            except BackendUnavailable as error:
+                lost = (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnschedulableError)
+                self.is_gone = self.is_gone or isinstance(error.__cause__, lost)
+                raise
+
+    def progress(self, name: str = "") -> tuple[int, float]:
+        """Ask how many bytes a named transfer has moved, and for how many seconds nothing has; infinite: no answer."""
+        asked = self.handle.progress.options(concurrency_group=HEALTH).remote(name)
+        try:
+            answer: tuple[int, float] = ray.get(asked, timeout=PROGRESS_TIMEOUT_S)
+        except ray.exceptions.RayError:
+            return 0, float("inf")
+        return answer
+
+    def _send(self, call: Call[Any], **options: Any) -> "ray.ObjectRef[Any]":
+        if call.can_overload:
+            # The actor admits in the order of coming; sending a large payload again and again would cost more.
+            options = {"patience_s": self.deadline_s} | options
+        return super()._send(call, **options)

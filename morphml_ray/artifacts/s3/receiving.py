@@ -1,0 +1,201 @@
+"""Reading objects: in one request, or in parts side by side."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from botocore import exceptions as exc
+from urllib3.exceptions import HTTPError
+
+from morphml_ray.artifacts.checks import CHUNK_BYTES
+from morphml_ray.artifacts.contract import ObjectInfo, Progress
+from morphml_ray.artifacts.crc32 import combine, crc32, parse_checksum
+from morphml_ray.artifacts.s3.bucket import Bucket, describe
+from morphml_ray.artifacts.s3.direct import DIRECT_BYTES
+from morphml_ray.artifacts.s3.driver_errors import code_of
+from morphml_ray.artifacts.s3.parts import Part, one_at_a_time, split, work_on
+from morphml_ray.errors import BackendUnavailable, ConflictError, CorruptDataError
+
+if TYPE_CHECKING:
+    from types_boto3_s3.client import S3Client
+
+_BLOCK_BYTES = 256 * 1024
+
+Result = TypeVar("Result")
+
+Sink = Callable[[memoryview, int], None]
+"""Takes bytes and where they belong; may be called again with the same ones."""
+
+
+class _BrokenError(Exception):
+    """The connection broke while an object was being read."""
+
+
+class _First(NamedTuple):
+    info: ObjectInfo
+    etag: str
+    crc: int
+
+
+class Receiver:
+    """Reads objects from one bucket.
+
+    Args:
+        bucket: where they are.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def receive(
+        self, key: str, check: Callable[[ObjectInfo], None], sink: Sink, progress: Progress | None
+    ) -> ObjectInfo:
+        """Read a whole object and compare its checksum.
+
+        Args:
+            key: of the object.
+            check: is told about the object before the first byte comes.
+            sink: takes the bytes, from several threads.
+            progress: see ``ArtifactBackend``.
+        """
+        tell = one_at_a_time(progress)
+        first = self._again(lambda: self._receive_first(key, check, sink))
+        read_bytes = min(CHUNK_BYTES, first.info.size_bytes)
+        tell(read_bytes)
+        parts = split(first.info.size_bytes, read_bytes)
+
+        def receive_part(part: Part) -> tuple[int, int]:
+            crc = self._again(lambda: self._receive_part(key, part, first.etag, sink))
+            tell(part.size_bytes)
+            return crc, part.size_bytes
+
+        rest = work_on(self._bucket.pool, parts, receive_part, self._bucket.transfers)
+        self.compare(key, combine([(first.crc, read_bytes), *rest]), first.info)
+        return first.info
+
+    def get(self, key: str, offset: int, length: int | None, version: str | None) -> bytes:
+        """Read an object or a part of it into memory."""
+        if length == 0:
+            return self._get_nothing(key, version)
+        return self._again(lambda: self._get(key, offset, length, version))
+
+    def compare(self, key: str, crc: int, info: ObjectInfo) -> None:
+        """Compare a checksum with the one that the writer left, if there is one.
+
+        Raises:
+            CorruptDataError: they differ.
+        """
+        if info.checksum is not None and parse_checksum(info.checksum) != crc:
+            raise CorruptDataError(f"{self._bucket.place}: {key} is damaged: its checksum differs")
+
+    def _get_nothing(self, key: str, version: str | None) -> bytes:
+        found = self._bucket.head(key)
+        if found is None:
+            raise self._bucket.missing(key)
+        if version not in (None, found[0].version):
+            raise self._replaced(key)
+        return b""
+
+    def _get(self, key: str, offset: int, length: int | None, version: str | None) -> bytes:
+        is_whole = offset == 0 and length is None
+        last = "" if length is None else str(offset + length - 1)
+        mode: Any = {"ChecksumMode": "ENABLED"} if is_whole else {"Range": f"bytes={offset}-{last}"}
+        condition = {} if version is None else {"IfMatch": version}
+        arguments = {**self._bucket.where(key), **mode, **condition}
+        with self._bucket.working(f"get {key}") as client:
+            try:
+                answer, data = self._fetch(client, arguments, length)
+            except exc.ClientError as error:
+                if code_of(error) == "InvalidRange":  # behind the end, which an empty object always is
+                    return b"" if version is None else self._get_nothing(key, version)
+                if code_of(error) == "PreconditionFailed":
+                    raise self._replaced(key) from error
+                raise
+        if version not in (None, answer["ETag"]):  # not every server minds the condition
+            raise self._replaced(key)
+        if len(data) == _total_bytes(answer):
+            self.compare(key, crc32(data), describe(key, len(data), answer))
+        return data
+
+    def _fetch(self, client: "S3Client", arguments: dict[str, Any], length: int | None) -> tuple[Any, bytes]:
+        is_small = length is not None and length <= DIRECT_BYTES
+        found = self._bucket.direct.get_object(arguments) if is_small else None
+        if found is not None:
+            return found, found["Body"]
+        answer = client.get_object(**arguments)
+        with _streamed(answer) as body:
+            return answer, body.read()
+
+    def _receive_first(self, key: str, check: Callable[[ObjectInfo], None], sink: Sink) -> _First:
+        with self._bucket.working(f"get {key}") as client:
+            where: Any = {"Bucket": self._bucket.name, "Key": self._bucket.full_key(key)}
+            try:
+                answer = client.get_object(**where, Range=f"bytes=0-{CHUNK_BYTES - 1}")
+            except exc.ClientError as error:
+                if code_of(error) != "InvalidRange":
+                    raise
+                answer = client.get_object(**where)  # empty, unless it was written meanwhile
+            info = describe(key, _total_bytes(answer), answer)
+            with _streamed(answer) as body:
+                check(info)
+                crc = _drain(body, 0, min(CHUNK_BYTES, info.size_bytes), sink)
+            return _First(info, answer["ETag"], crc)
+
+    def _receive_part(self, key: str, part: Part, etag: str, sink: Sink) -> int:
+        with self._bucket.working(f"get {key}") as client:
+            try:
+                answer = client.get_object(
+                    Bucket=self._bucket.name,
+                    Key=self._bucket.full_key(key),
+                    Range=f"bytes={part.offset}-{part.offset + part.size_bytes - 1}",
+                    IfMatch=etag,
+                )
+            except exc.ClientError as error:
+                if code_of(error) in ("PreconditionFailed", "InvalidRange"):
+                    raise self._replaced(key) from error
+                raise
+            with _streamed(answer) as body:
+                return _drain(body, part.offset, part.size_bytes, sink)
+
+    def _replaced(self, key: str) -> ConflictError:
+        return ConflictError(f"{self._bucket.place}: {key} was replaced while it was read")
+
+    def _again(self, read: Callable[[], Result]) -> Result:
+        """Read once more when the connection breaks in the middle, which boto3 leaves to its caller."""
+        for turn in range(self._bucket.attempts):
+            try:
+                return read()
+            except _BrokenError as error:
+                broken = error
+                time.sleep(random.uniform(0, 0.2 * 2**turn))  # noqa: S311 - spreads retries, keeps no secret
+        raise BackendUnavailable(f"{self._bucket.place} broke off: {broken}") from broken
+
+
+@contextmanager
+def _streamed(answer: Any) -> Iterator[Any]:
+    """Read the body of an answer; ends the connection where not all is read."""
+    with closing(answer["Body"]) as body:
+        try:
+            yield body
+        except (exc.HTTPClientError, exc.IncompleteReadError, HTTPError) as error:  # boto3 lets errors of TLS through
+            raise _BrokenError(" ".join(str(error).split())) from error
+
+
+def _drain(body: Any, offset: int, size_bytes: int, sink: Sink) -> int:
+    crc = position = 0
+    while position < size_bytes:
+        block = body.read(min(_BLOCK_BYTES, size_bytes - position))
+        if not block:
+            raise _BrokenError("the server ended an object early")
+        sink(memoryview(block), offset + position)
+        crc = crc32(block, crc)
+        position += len(block)
+    return crc
+
+
+def _total_bytes(answer: Any) -> int:
+    """Give the size of the object of which the answer may hold a part."""
+    whole = answer.get("ContentRange", "").rpartition("/")[2]
+    return int(whole) if whole else int(answer["ContentLength"])

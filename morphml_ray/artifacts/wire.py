@@ -1,0 +1,80 @@
+"""Values on their way to and from an artifact actor: unpickling them, where they arrive, gives what is meant."""
+
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, SupportsIndex
+
+from typing_extensions import Buffer
+
+from morphml_ray.artifacts.contract import ObjectInfo
+
+
+class Payload:
+    """Bytes of a caller: they travel in shared memory, and arrive as a view of it, without a copy.
+
+    A ``pickle.PickleBuffer`` alone would do, but not in the arguments of a call: Python crashes when it collects one
+    over a memoryview in a cycle of garbage, such as the traceback of a failed call. Here it lives only while it is
+    pickled.
+
+    Args:
+        data: contiguous; read when it is pickled.
+    """
+
+    def __init__(self, data: Buffer) -> None:
+        self._data = data
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        """Send the bytes beside the pickle, not in it."""
+        return memoryview, (pickle.PickleBuffer(self._data),)
+
+
+class OutgoingBytes:
+    """Bytes of an object: they travel like a payload, and are copied once, where they arrive, into ``bytes``."""
+
+    def __init__(self, data: Buffer) -> None:
+        self._data = data
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        """Send the bytes beside the pickle, not in it."""
+        return bytes, (pickle.PickleBuffer(self._data),)
+
+
+class OutgoingObjects:
+    """Bytes of objects under their keys, beside the pickle as ``OutgoingBytes`` are; they arrive as a dict."""
+
+    def __init__(self, found: Mapping[str, Buffer]) -> None:
+        self._found = found
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        """Send the bytes beside the pickle, not in it."""
+        return _read_objects, (list(self._found), [pickle.PickleBuffer(data) for data in self._found.values()])
+
+
+class Listing:
+    """Objects of a listing, as few bytes a piece; they arrive as dicts."""
+
+    def __init__(self, found: Iterable[ObjectInfo]) -> None:
+        self._rows = [(info.key, info.size_bytes, info.last_modified) for info in found]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make the dicts where they are unpickled: callers pay."""
+        return _read_rows, (self._rows,)
+
+
+def describe_object(info: ObjectInfo) -> dict[str, Any]:
+    """Describe one object as ``ArtifactStore.get_metadata`` gives it."""
+    return {
+        "size": info.size_bytes,
+        "last_modified": info.last_modified,
+        "content_type": info.content_type,
+        "metadata": dict(info.metadata),
+    }
+
+
+def _read_objects(keys: Sequence[str], data: Sequence[Buffer]) -> dict[str, bytes]:
+    return {key: bytes(each) for key, each in zip(keys, data, strict=True)}
+
+
+def _read_rows(rows: Sequence[tuple[str, int, datetime]]) -> list[dict[str, Any]]:
+    return [{"key": key, "size": size_bytes, "last_modified": modified} for key, size_bytes, modified in rows]

@@ -1,1 +1,0 @@
-"""What stores the data: one contract a kind of storage, one implementation a technology."""

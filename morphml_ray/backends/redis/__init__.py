@@ -1,5 +1,0 @@
-"""The cache contract on Redis, Valkey, and what speaks their protocol."""
-
-from morphml_ray.backends.redis.cache import RedisCache
-
-__all__ = ["RedisCache"]

@@ -1,0 +1,138 @@
+"""The actor in front of the cache."""
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from morphml_ray.cache.backends import create_cache
+from morphml_ray.cache.contract import Cache
+from morphml_ray.cache.wire import EncodedValue, EncodedValues
+from morphml_ray.config import BackendUrl, fingerprint
+from morphml_ray.errors import ValidationError
+from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
+
+OPERATIONS = frozenset(
+    {
+        *("get", "set", "delete", "exists", "increment", "ttl_s"),
+        *("delete_matching", "delete_prefix", "clear", "statistics"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """What a cache actor is made of; holds references to secrets, never secrets.
+
+    Attributes:
+        url: of Redis or Valkey, or ``memory://``.
+        prefix: tells its keys from those of others on the same server.
+        timeout_s: how long a server may be silent, seconds.
+        deadline_s: how long an answer may take in all, seconds.
+    """
+
+    url: BackendUrl
+    prefix: str
+    timeout_s: float
+    deadline_s: float
+
+    def describe(self) -> ActorDescription:
+        """Tell what an actor of these settings serves."""
+        prefix = hashlib.sha256(self.prefix.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return ActorDescription(PROTOCOL_VERSION, f"{fingerprint(self.url)}-{prefix}", self.url, self.deadline_s)
+
+
+class CacheActor:
+    """Moves bytes to and from a cache; nothing of it raises when the server is away.
+
+    The constructor does not connect; the first call does. Its methods are plain ones that run on Ray's own threads: a
+    look-up takes less time than handing it from an event loop to a thread and back.
+
+    Args:
+        settings: see ``CacheSettings``.
+    """
+
+    THREADS: ClassVar[int] = 8
+
+    def __init__(self, settings: CacheSettings) -> None:
+        self._settings = settings
+        self._cache: Cache | None = None
+        self._opening = threading.Lock()
+        self._started_at = time.time()
+
+    def describe(self) -> ActorDescription:
+        """Tell what this actor serves, without connecting."""
+        return self._settings.describe()
+
+    def ready(self) -> None:
+        """Connect now; a server that does not answer is an outage, and no error.
+
+        Raises:
+            ConfigurationError: no waiting helps: a wrong password, another kind of server.
+        """
+        self._opened()
+
+    def verify(self, url: BackendUrl) -> None:
+        """Check what somebody else states of the place that this actor serves.
+
+        Raises:
+            ConfigurationError: with that nobody is let in.
+        """
+        self._open(url).close()
+
+    def _opened(self) -> Cache:
+        if self._cache is None:
+            with self._opening:
+                if self._cache is None:
+                    self._cache = self._open(self._settings.url)
+        return self._cache
+
+    def _open(self, url: BackendUrl) -> Cache:
+        settings = self._settings
+        cache = create_cache(url, settings.prefix, pool_size=self.THREADS, timeout_s=settings.timeout_s)
+        cache.open()
+        return cache
+
+    def call(self, operation: str, *arguments: Any) -> Any:
+        """Run one of ``OPERATIONS``."""
+        if operation not in OPERATIONS:
+            raise ValidationError(f"the cache actor has no operation {operation!r}")
+        return getattr(self._opened(), operation)(*arguments)
+
+    def get(self, key: str, default: bytes | None) -> EncodedValue | None:
+        """Read one value; where there is none, ``default``, encoded too."""
+        (found,) = self.call("get", [key])
+        data = default if found is None else found
+        return None if data is None else EncodedValue(data)
+
+    def is_done(self, operation: str, *arguments: Any) -> bool:
+        """Run one of ``OPERATIONS`` on one key; tells whether it had an effect."""
+        return bool(self.call(operation, *arguments))
+
+    def exists(self, key: str) -> bool:
+        """Tell whether there is a value."""
+        (found,) = self.call("exists", [key])
+        return bool(found)
+
+    def get_multiple(self, keys: Sequence[str]) -> EncodedValues:
+        """Read values in one round trip; what is missing is left out."""
+        values = self.call("get", keys)
+        return EncodedValues({key: data for key, data in zip(keys, values, strict=True) if data is not None})
+
+    def health(self) -> dict[str, Any]:
+        """Tell how the actor does; asks no server."""
+        return {
+            "place": self._settings.url.masked,
+            "prefix": self._settings.prefix,
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "is_open": self._cache is not None,
+        }
+
+    def close(self) -> None:
+        """Let all connections go."""
+        if self._cache is not None:
+            self._cache.close()

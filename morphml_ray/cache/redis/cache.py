@@ -1,0 +1,286 @@
+"""The cache contract on a server that may go away at any time."""
+
+import logging
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from morphml_ray.cache.contract import (
+    CacheCounters,
+    CacheStatistics,
+    check_counter,
+    check_ttl,
+    encode_key,
+)
+from morphml_ray.cache.glob import escape
+from morphml_ray.cache.redis.circuit import Admission, Circuit
+from morphml_ray.cache.redis.counters import increment_once
+from morphml_ray.cache.redis.lost_writes import LostBatch, LostWrites
+from morphml_ray.cache.redis.pool import Command, Link, Refusal, Reply
+from morphml_ray.cache.redis.scanning import KEYS_AT_ONCE, scan, unlink_matching
+from morphml_ray.config import BackendUrl
+from morphml_ray.errors import BackendUnavailable, ConfigurationError, NotFoundError, ValidationError
+
+_log = logging.getLogger(__name__)
+
+# Of a larger database the statistics give no number of keys: the server would have to look at all of them.
+_MAX_COUNTED_KEYS = 20_000
+# The server's own limit, proto-max-bulk-len; beyond it the server cuts the connection.
+_MAX_VALUE_BYTES = 512 * 1024 * 1024
+_AWAY = Refusal("the server is away")
+
+
+class RedisCache:
+    """``Cache`` on Redis or Valkey.
+
+    Every key is stored under ``<prefix>:<key>``. Colons in the prefix are percent-encoded, so that the first colon
+    ends it: no prefix is the beginning of another one's keys. Increments are remembered for a while under
+    ``<prefix>%op:<id>``, which is a key of no cache.
+
+    Args:
+        url: where it is; its secrets are resolved when it opens.
+        prefix: what tells the keys of this cache from others in the same database.
+        pool_size: connections at most.
+        timeout_s: how long the server may be silent.
+        circuit: keeps calls from a server that is away.
+    """
+
+    def __init__(
+        self,
+        url: BackendUrl,
+        prefix: str,
+        *,
+        pool_size: int = 8,
+        timeout_s: float = 1.0,
+        circuit: Circuit | None = None,
+    ) -> None:
+        self._url = url
+        encoded = prefix.replace("%", "%25").replace(":", "%3A")
+        self._stem = encode_key(f"{encoded}:")
+        self._operations_stem = encode_key(f"{encoded}%op:")
+        self._pool_size = pool_size
+        self._timeout_s = timeout_s
+        self._circuit = circuit or Circuit(url.masked)
+        self._counters = CacheCounters()
+        self._lost = LostWrites(self._pattern(b"*"))
+        self._warned: set[str] = set()
+        self._opening = threading.Lock()
+        self._link: Link | None = None
+
+    def open(self) -> None:
+        """See ``Cache.open``."""
+        with self._opening:
+            if self._link is None:
+                self._link = self._connect()
+
+    def _connect(self) -> Link:
+        place = self._url.masked
+        link = Link(self._url.resolve("cache"), place, pool_size=self._pool_size, timeout_s=self._timeout_s)
+        try:
+            told, found = link.exchange([("INFO", "server"), ("EXISTS", self._stem)])
+            _check_server(place, told, found)
+        except BackendUnavailable as error:
+            self._counters.count_error(str(error))
+            self._circuit.open(str(error))
+        except BaseException:
+            link.close()
+            raise
+        else:
+            self._circuit.succeed(Admission.PROBE)
+        return link
+
+    def close(self) -> None:
+        """See ``Cache.close``."""
+        with self._opening:
+            if self._link is not None:
+                self._link.close()
+                self._link = None
+
+    # Reads
+
+    def get(self, keys: Sequence[str]) -> list[bytes | None]:
+        """See ``Cache.get``."""
+        portions = list(_portions(self._names(keys)))
+        replies = self._ask([("MGET", *names) for names in portions])
+        values: list[bytes | None] = []
+        for names, reply in zip(portions, replies, strict=True):
+            values += [None] * len(names) if isinstance(reply, Refusal) else reply
+        self._counters.count_reads(values)
+        return values
+
+    def exists(self, keys: Sequence[str]) -> list[bool]:
+        """See ``Cache.exists``."""
+        return [reply == 1 for reply in self._ask([("EXISTS", name) for name in self._names(keys)])]
+
+    def ttl_s(self, key: str) -> float | None:
+        """See ``Cache.ttl_s``."""
+        [left_ms] = self._ask([("PTTL", name) for name in self._names([key])])
+        if isinstance(left_ms, Refusal):
+            raise NotFoundError(f"{self._url.masked} does not tell of the key {key!r}: {left_ms.reason}")
+        if left_ms == -2:  # noqa: PLR2004 - the server's word for "no such key"; -1 is "no limit"
+            raise NotFoundError(f"{self._url.masked} has no key {key!r}")
+        return None if left_ms == -1 else left_ms / 1000
+
+    # Writes
+
+    def set(self, items: Sequence[tuple[str, bytes]], ttl_s: float | None) -> int:
+        """See ``Cache.set``."""
+        check_ttl(ttl_s)
+        expiry: Command = () if ttl_s is None else ("PX", math.ceil(ttl_s * 1000))
+        fitting = [(key, value) for key, value in items if len(value) <= _MAX_VALUE_BYTES]
+        names = self._names([key for key, _ in fitting])
+        replies = self._ask([("SET", name, value, *expiry) for name, (_, value) in zip(names, fitting, strict=True)])
+        lost = [name for name, reply in zip(names, replies, strict=True) if isinstance(reply, Refusal)]
+        if len(fitting) < len(items):
+            lost += self._names([key for key, value in items if len(value) > _MAX_VALUE_BYTES])
+            self._counters.count_error("a value was larger than the server accepts")
+        self._drop(lost)
+        return len(items) - len(lost)
+
+    def increment(self, key: str, amount: int, operation_id: str) -> int | None:
+        """See ``Cache.increment``."""
+        [name] = self._names([key])
+        operation = self._operations_stem + encode_key(operation_id)
+        [total] = self._ask([increment_once(name, check_counter(key, amount), operation)])
+        if not isinstance(total, Refusal):
+            return int(total)
+        if total.is_about_value:
+            raise ValidationError(f"{self._url.masked} cannot increment {key!r}: {total.reason}")
+        self._counters.count_dropped(1)
+        return None
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """See ``Cache.delete``."""
+        portions = list(_portions(self._names(keys)))
+        replies = self._ask([("UNLINK", *names) for names in portions])
+        number = 0
+        for names, reply in zip(portions, replies, strict=True):
+            if isinstance(reply, Refusal):
+                self._drop(names)
+            else:
+                number += reply
+        return number
+
+    def delete_matching(self, pattern: str) -> int:
+        """See ``Cache.delete_matching``."""
+        return self._delete_all(self._pattern(encode_key(pattern)))
+
+    def delete_prefix(self, text: str) -> int:
+        """See ``Cache.delete_prefix``."""
+        return self._delete_all(self._pattern(escape(encode_key(text)) + b"*"))
+
+    def clear(self) -> int:
+        """See ``Cache.clear``."""
+        return self.delete_prefix("")
+
+    def _delete_all(self, pattern: bytes) -> int:
+        number, is_complete = unlink_matching(self._ask, pattern)
+        if not is_complete:
+            self._lost.add(patterns=[pattern])
+            self._counters.count_dropped(1)
+        return number
+
+    def statistics(self) -> CacheStatistics:
+        """See ``Cache.statistics``."""
+        num_keys, size_bytes = self._measure()
+        return {
+            "backend": "redis",
+            "is_available": self._circuit.is_closed,
+            "hits": self._counters.hits,
+            "misses": self._counters.misses,
+            "hit_rate": self._counters.hit_rate,
+            "num_keys": num_keys,
+            "size_bytes": size_bytes,
+            "max_bytes": None,
+            "evictions": None,
+            "dropped_writes": self._counters.dropped_writes,
+            "errors": self._counters.errors,
+            "outages": self._circuit.outages,
+            "last_error": self._counters.last_error,
+        }
+
+    def _measure(self) -> tuple[int | None, int | None]:
+        """Count keys and bytes, of a small database only."""
+        [total] = self._ask([("DBSIZE",)])
+        if isinstance(total, Refusal) or total > _MAX_COUNTED_KEYS:
+            return None, None
+        names: set[bytes] = set()
+        for page in scan(self._ask, self._pattern(b"*")):
+            if isinstance(page, Refusal):
+                return None, None
+            names.update(page)
+        lengths = self._ask([("STRLEN", name) for name in names])
+        values_bytes = sum(length for length in lengths if not isinstance(length, Refusal))
+        return len(names), values_bytes + sum(len(name) - len(self._stem) for name in names)
+
+    # The way to the server
+
+    def _names(self, keys: Sequence[str]) -> list[bytes]:
+        return [self._stem + encode_key(key) for key in keys]
+
+    def _pattern(self, pattern: bytes) -> bytes:
+        return escape(self._stem) + pattern
+
+    def _ask(self, commands: Sequence[Command]) -> list[Reply]:
+        """Ask the server in one round trip; while it is away, every reply is a refusal."""
+        link = self._link
+        if link is None:
+            raise BackendUnavailable(f"{self._url.masked} is not open")
+        admission = self._circuit.admit() if commands else Admission.REFUSED
+        if admission is Admission.REFUSED:
+            return [_AWAY] * len(commands)
+        try:
+            replies = self._exchange(link, commands) if self._settle(link) else [_AWAY] * len(commands)
+        except (BackendUnavailable, ConfigurationError) as error:
+            self._counters.count_error(str(error))
+            self._circuit.fail(admission, str(error))
+            return [_AWAY] * len(commands)
+        except BaseException:
+            self._circuit.fail(admission, "the call was interrupted")
+            raise
+        self._circuit.succeed(admission)
+        return replies
+
+    def _exchange(self, link: Link, commands: Sequence[Command]) -> list[Reply]:
+        replies = link.exchange(commands)
+        self._note_refusals(replies)
+        return replies
+
+    def _settle(self, link: Link) -> bool:
+        """Delete what was written or deleted in vain, before anybody reads it; False where the server refuses that."""
+        return self._lost.settle(lambda lost: self._delete_lost(link, lost), self._timeout_s)
+
+    def _delete_lost(self, link: Link, lost: LostBatch) -> bool:
+        ask = partial(self._exchange, link)
+        if not all(unlink_matching(ask, pattern)[1] for pattern in lost.patterns):
+            return False
+        replies = ask([("UNLINK", *names) for names in _portions(list(lost.names))]) if lost.names else []
+        return not any(isinstance(reply, Refusal) for reply in replies)
+
+    def _drop(self, names: Sequence[bytes]) -> None:
+        if names:
+            self._lost.add(names)
+            self._counters.count_dropped(len(names))
+
+    def _note_refusals(self, replies: Sequence[Reply]) -> None:
+        for reply in replies:
+            if isinstance(reply, Refusal) and not reply.is_about_value:
+                self._counters.count_error(reply.reason)
+                if reply.reason not in self._warned:
+                    self._warned.add(reply.reason)
+                    _log.warning("%s refuses commands: %s", self._url.masked, reply.reason)
+
+
+def _check_server(place: str, told: Reply, found: Reply) -> None:
+    # A user may have been denied the question, and is believed.
+    if isinstance(told, bytes) and any(mode in told for mode in (b"_mode:cluster", b"_mode:sentinel")):
+        raise ConfigurationError(
+            f"{place} is a part of a cluster, or a sentinel: name one server, or a proxy that looks like one"
+        )
+    if isinstance(found, Refusal):
+        raise ConfigurationError(f"{place} refuses to be read: {found.reason}. Correct the URL or the user's rights.")
+
+
+def _portions(names: list[bytes]) -> Iterator[list[bytes]]:
+    return (names[start : start + KEYS_AT_ONCE] for start in range(0, len(names), KEYS_AT_ONCE))

@@ -1,1 +1,0 @@
-"""What users hold: facades over actor handles, in any process of the cluster."""

@@ -1,0 +1,310 @@
+"""The contracts that backends fulfil, and the values that cross them.
+
+Backends block and are thread-safe; the actors in front of them run them on bounded threads.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Protocol
+
+from morphml_ray.errors import MorphMLRayError
+from morphml_ray.identity import decode_architecture
+from morphml_ray.model.plain import decode_json
+from morphml_ray.model.records import (
+    ArchitectureRecord,
+    EvaluationStatus,
+    ExperimentRecord,
+    ExperimentStatus,
+    IfExists,
+    OnDuplicate,
+)
+
+Operator = Literal["<", "<=", ">", ">=", "==", "!="]
+ExperimentRef = int | str
+"""An experiment's id, or its name."""
+
+
+class EncodedEvaluation(NamedTuple):
+    """One evaluation as its caller encoded it: plain values only, ready to be stored.
+
+    Attributes:
+        write_id: UUID text that the caller made. Writing the same id twice stores one evaluation.
+        key: of the architecture, ``<scheme>:<64 hex>``.
+        spec: the architecture, compressed.
+        codec: how ``spec`` is decoded.
+        n_nodes: nodes of the graph, 0 for a config.
+        n_edges: edges of the graph, 0 for a config.
+        protocol_hash: what the user states of the evaluation's procedure; "" says nothing.
+        fidelity_key: JSON of the fidelity; "" for none.
+        seed_key: JSON of the seed; "" for none.
+        on_duplicate: what happens where the evaluation key has an answer already.
+        status: "succeeded" or one of the failures.
+        fitness: finite where the status is "succeeded", else None.
+        metrics: JSON object.
+        generation: of the search, from 0.
+        worker_id: who evaluated it.
+        duration_s: seconds it took.
+        error_class: why it failed, in one word.
+        error_text: why it failed.
+        parents: JSON list.
+    """
+
+    write_id: str
+    key: str
+    spec: bytes
+    codec: str
+    n_nodes: int
+    n_edges: int
+    protocol_hash: str
+    fidelity_key: str
+    seed_key: str
+    on_duplicate: OnDuplicate
+    status: EvaluationStatus
+    fitness: float | None
+    metrics: str
+    generation: int
+    worker_id: str | None
+    duration_s: float
+    error_class: str | None
+    error_text: str | None
+    parents: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Roughly what it takes in memory, in bytes."""
+        texts = len(self.metrics) + len(self.parents) + len(self.error_text or "")
+        return 512 + len(self.spec) + texts
+
+
+class SaveUnit(NamedTuple):
+    """Evaluations of one experiment that are stored together, or not at all."""
+
+    experiment: ExperimentRef
+    evaluations: Sequence[EncodedEvaluation]
+
+
+class ArchitectureRow(NamedTuple):
+    """One evaluation as the database holds it, undecoded; the order of ``ArchitectureRecord``."""
+
+    id: int
+    experiment_id: int
+    architecture_hash: str
+    spec: bytes
+    codec: str
+    fitness: float | None
+    metrics: str
+    generation: int
+    worker_id: str | None
+    duration_s: float
+    evaluated_at: datetime
+    status: EvaluationStatus
+    seed_key: str
+    fidelity_key: str
+    replicate: int
+    parents: str | None
+    error_text: str | None
+
+    def decode(self) -> ArchitectureRecord:
+        """Decode the architecture and the JSON texts.
+
+        Raises:
+            CorruptDataError: the stored bytes cannot be read back.
+        """
+        return ArchitectureRecord(
+            id=self.id,
+            experiment_id=self.experiment_id,
+            architecture_hash=self.architecture_hash,
+            architecture=decode_architecture(self.spec, self.codec),
+            fitness=self.fitness,
+            metrics=decode_json(self.metrics),
+            generation=self.generation,
+            worker_id=self.worker_id,
+            duration=self.duration_s,
+            evaluated_at=self.evaluated_at,
+            status=self.status,
+            seed=decode_json(self.seed_key) if self.seed_key else None,
+            fidelity=decode_json(self.fidelity_key) if self.fidelity_key else None,
+            replicate=self.replicate,
+            parents=tuple(decode_json(self.parents)) if self.parents else (),
+            error=self.error_text,
+        )
+
+
+def _decode_rows(rows: Sequence[tuple[Any, ...]]) -> list[ArchitectureRecord]:
+    return [ArchitectureRow(*row).decode() for row in rows]
+
+
+def _decode_row(row: tuple[Any, ...]) -> ArchitectureRecord:
+    return ArchitectureRow(*row).decode()
+
+
+class EncodedRecord:
+    """One row on its way to a caller: unpickling it there gives an ``ArchitectureRecord``."""
+
+    def __init__(self, row: tuple[Any, ...]) -> None:
+        self._row = row
+
+    def decode(self) -> ArchitectureRecord:
+        """Decode here."""
+        return _decode_row(self._row)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Decode where it is unpickled: callers pay, actors move bytes."""
+        return _decode_row, (self._row,)
+
+
+class EncodedRecords:
+    """Rows on their way to a caller: unpickling them there gives a list of ``ArchitectureRecord``."""
+
+    def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._rows = rows
+
+    def decode(self) -> list[ArchitectureRecord]:
+        """Decode here."""
+        return _decode_rows(self._rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Decode where they are unpickled."""
+        return _decode_rows, (self._rows,)
+
+
+class NewExperiment(NamedTuple):
+    """An experiment as its caller encoded it.
+
+    Attributes:
+        write_id: UUID text that the caller made; repeating it repeats nothing.
+        name: unique.
+        config: JSON of what the caller passed.
+        optimizer: its name, where the config states one.
+        objectives: metric and direction, the fitness first.
+        identity: "structural", "exact" or "custom".
+        if_exists: "error", or "reuse" of the experiment that has the name.
+    """
+
+    write_id: str
+    name: str
+    config: str
+    optimizer: str | None
+    objectives: Sequence[tuple[str, str]]
+    identity: str
+    if_exists: IfExists
+
+
+class Database(Protocol):
+    """Experiments and their evaluations.
+
+    An experiment is named by its id or by its name. Every write can be repeated: the ids that callers make
+    decide, not the number of calls. One thread writes at a time; reads run beside it.
+
+    Every method raises ``BackendUnavailable`` where the server does not answer now; ``ConfigurationError`` where
+    no waiting helps.
+    """
+
+    def open(self) -> None:
+        """Connect and bring the schema up to date; again after a failure. Does nothing where it is open."""
+
+    def close(self) -> None:
+        """Let all connections go."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, and not closed since."""
+
+    def pool_status(self) -> dict[str, int]:
+        """Connections: ``size`` at most, ``open`` and ``in_use`` now."""
+
+    # Writes, one at a time.
+
+    def save(self, units: Sequence[SaveUnit]) -> list[list[int] | MorphMLRayError]:
+        """Store units in one transaction, in order.
+
+        Returns:
+            For each unit the ids of its evaluations, or the error because of which it, and it alone, was not stored:
+            ``NotFoundError`` for an unknown experiment, ``ValidationError`` for a value the database refuses.
+        """
+
+    def create_experiment(self, experiment: NewExperiment) -> int:
+        """Create an experiment and give its id.
+
+        Raises:
+            AlreadyExistsError: the name is taken and ``if_exists`` is "error".
+        """
+
+    def update_experiment_status(self, experiment: ExperimentRef, status: ExperimentStatus) -> None:
+        """Set the status; "completed" and "failed" set ``completed_at`` too.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+        """
+
+    def delete_experiment(self, experiment: ExperimentRef) -> bool:
+        """Make an experiment unreachable at once; ``purge`` then frees its rows. False where there was none."""
+
+    def purge(self, limit: int) -> int:
+        """Free up to ``limit`` rows of deleted experiments; gives how many were freed, 0 when all is done."""
+
+    # Reads, many at a time.
+
+    def get_experiment(self, experiment: ExperimentRef) -> ExperimentRecord | None:
+        """Look an experiment up by id or name."""
+
+    def get_experiment_by_name(self, name: str) -> ExperimentRecord | None:
+        """Look an experiment up by name, also where the name looks like a number."""
+
+    def list_experiments(
+        self, status: ExperimentStatus | None, limit: int | None, offset: int
+    ) -> list[ExperimentRecord]:
+        """List experiments by ascending id."""
+
+    def get_experiment_statistics(self, experiment: ExperimentRef) -> dict[str, Any]:
+        """Count and summarise at a cost that does not grow with the number of evaluations.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+        """
+
+    def get_best_architectures(
+        self,
+        experiment: ExperimentRef,
+        top_k: int,
+        metric: str | None,
+        where: Mapping[str, tuple[Operator, float]],
+    ) -> EncodedRecords:
+        """Rank architectures by fitness, or by a metric; ties by the earliest evaluation.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+        """
+
+    def get_architecture_by_hash(
+        self, architecture_hash: str, experiment: ExperimentRef | None
+    ) -> EncodedRecord | None:
+        """Find an architecture's earliest success, or else its earliest failure, in one experiment or in all."""
+
+    def list_architectures(
+        self,
+        experiment: ExperimentRef,
+        generation: int | None,
+        status: EvaluationStatus | None,
+        after_id: int | None,
+        limit: int,
+    ) -> EncodedRecords:
+        """List evaluations by ascending id, from after ``after_id`` on.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+        """
+
+
+READS = frozenset(
+    {
+        "get_experiment",
+        "get_experiment_by_name",
+        "list_experiments",
+        "get_experiment_statistics",
+        "get_best_architectures",
+        "get_architecture_by_hash",
+        "list_architectures",
+    }
+)
+WRITES = frozenset({"create_experiment", "update_experiment_status", "delete_experiment"})

@@ -1,0 +1,354 @@
+"""The database's facade."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray.actor import ActorHandle
+
+from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE, StorageConfig, fingerprint, stash_secret
+from morphml_ray.database.actor import DatabaseActor, DatabaseSettings
+from morphml_ray.database.contract import EncodedEvaluation
+from morphml_ray.database.encoding import encode_evaluation, encode_experiment, encode_where, experiment_ref
+from morphml_ray.errors import ValidationError
+from morphml_ray.identity import encode_architecture
+from morphml_ray.model.arguments import count, text
+from morphml_ray.model.records import (
+    EVALUATION_STATUSES,
+    EXPERIMENT_STATUSES,
+    ArchitectureRecord,
+    EvaluationStatus,
+    ExperimentRecord,
+    ExperimentStatus,
+    IfExists,
+    OnDuplicate,
+)
+from morphml_ray.rpc.channel import Answer, Call, Channel, open_channel
+from morphml_ray.rpc.deploy import find_actor, node_of, require_ray, serves, start_actor, stop_actor
+from morphml_ray.rpc.remote_method import remote_method
+
+MAX_PAGE = 100_000
+
+_RECORD_FIELDS = frozenset(
+    {
+        *("architecture", "fitness", "metrics", "generation", "worker_id", "duration"),
+        *("seed", "fidelity", "parents", "on_duplicate"),
+    }
+)
+
+
+class DatabaseManager:
+    """Experiments and the evaluations of their architectures, through the database actor.
+
+    Every method blocks until its answer is there; a write's answer means that it is committed. Every method has
+    ``.remote(...)``, which returns a Ray ``ObjectRef`` of the same value at once. ``experiment_id`` is the int, its
+    decimal text, or the experiment's name. The object pickles: pass it to tasks.
+
+    Args:
+        connection_string: ``sqlite:///path``, ``postgresql://user:password@host/database``, ``env:NAME`` or
+            ``file:/path``. The running actor of that database is used, or one is started.
+        pool_size: connections of the actor at most, whatever the number of workers.
+        echo: log every SQL statement in the actor.
+
+    Raises:
+        ConfigurationError: Ray is not initialized, the URL is wrong, or the database refuses it.
+        BackendUnavailable: the database did not answer within the deadline.
+    """
+
+    channel: Channel
+
+    def __init__(self, connection_string: str, pool_size: int = 5, echo: bool = False) -> None:
+        require_ray()
+        config = StorageConfig(database=connection_string, pool_size=pool_size, echo=echo)
+        settings = database_settings(config)
+        shared = find_actor(actor_name(DEFAULT_NAME), DEFAULT_NAMESPACE)
+        if shared is not None and serves(shared, settings):
+            self.channel = open_channel(shared, settings)
+            return
+        handle = start_database_actor(settings, fingerprint(settings.url), DEFAULT_NAMESPACE)
+        self.channel = open_channel(handle, settings)
+
+    @classmethod
+    def over(cls, channel: Channel) -> "DatabaseManager":
+        """Make a facade over an actor that is known already."""
+        facade = cls.__new__(cls)
+        facade.channel = channel
+        return facade
+
+    def __repr__(self) -> str:
+        return f"DatabaseManager({self.channel.place!r})"
+
+    def close(self) -> None:
+        """Do nothing: the actor serves others too; ``shutdown()`` ends it."""
+
+    def shutdown(self) -> None:
+        """End the actor, for everybody, when it has committed what it took; the database stays."""
+        stop_actor(self.channel.handle, self.channel.deadline_s)
+
+    @remote_method
+    def create_experiment(
+        self,
+        name: str,
+        config: Any,
+        *,
+        objectives: Mapping[str, str] | None = None,
+        if_exists: IfExists = "error",
+    ) -> Call[int]:
+        """Create an experiment and give its id; its status is "running".
+
+        Args:
+            name: unique.
+            config: whatever describes it: plain values; ``config["optimizer"]`` is kept as its optimizer.
+            objectives: metric -> "max" or "min"; the first one is the fitness. Without any, higher is better.
+            if_exists: "error", or "reuse" of the experiment of that name.
+
+        Raises:
+            AlreadyExistsError: the name is taken.
+            ValidationError: an argument cannot be stored.
+        """
+        return Call("write", ("create_experiment", encode_experiment(name, config, objectives, if_exists)))
+
+    @remote_method
+    def save_architecture(
+        self,
+        experiment_id: int | str,
+        architecture: Any,
+        fitness: Any,
+        metrics: Mapping[str, Any] | None = None,
+        generation: int = 0,
+        worker_id: str | None = None,
+        duration: float = 0.0,
+        *,
+        seed: Any = None,
+        fidelity: Any = None,
+        parents: Sequence[Any] = (),
+        on_duplicate: OnDuplicate = "keep_first",
+    ) -> Call[int]:
+        """Store one evaluation and give its id, when it is committed.
+
+        The evaluation key is (experiment, architecture, seed, fidelity). Saving it again gives the same id and
+        changes nothing.
+
+        Args:
+            experiment_id: of an experiment that exists.
+            architecture: graph, config, or an object of a known type.
+            fitness: value of the first objective. None, NaN and infinities are kept as failed evaluations.
+            metrics: what else was measured; numpy and torch numbers are converted here, in the caller.
+            generation: of the search, from 0.
+            worker_id: who evaluated it.
+            duration: seconds it took.
+            seed: of the evaluation.
+            fidelity: at which it was evaluated, such as ``{"epochs": 5}``.
+            parents: what the architecture was made from: ids or hashes.
+            on_duplicate: "keep_first"; "keep_best" replaces the answer by a better one; "replicate" adds another.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+            ValidationError: an argument cannot be stored.
+            TypeError: the architecture is of no known type.
+        """
+        encoded = encode_evaluation(
+            architecture,
+            fitness,
+            metrics,
+            generation,
+            worker_id,
+            duration,
+            seed=seed,
+            fidelity=fidelity,
+            parents=parents,
+            on_duplicate=on_duplicate,
+        )
+        return Call("save_one", (experiment_ref(experiment_id), encoded), can_overload=True)
+
+    @remote_method
+    def save_architectures(self, experiment_id: int | str, records: Sequence[Mapping[str, Any]]) -> Call[list[int]]:
+        """Store many evaluations in one call and one transaction; gives their ids in order.
+
+        Args:
+            experiment_id: of an experiment that exists.
+            records: mappings with the argument names of ``save_architecture``.
+
+        Raises:
+            ValidationError: a record is wrong; the message names its index, and nothing was stored.
+            NotFoundError: there is no such experiment.
+        """
+        encoded = [_encode_record(index, record) for index, record in enumerate(records)]
+        return Call("save", (experiment_ref(experiment_id), encoded), can_overload=True)
+
+    @remote_method
+    def get_best_architectures(
+        self,
+        experiment_id: int | str,
+        top_k: int = 10,
+        *,
+        metric: str | None = None,
+        where: Mapping[str, tuple[str, float]] | None = None,
+    ) -> Call[list[ArchitectureRecord]]:
+        """Rank architectures, one row each, best first, ties by the earliest.
+
+        ``fitness`` of a row is the mean over seeds and replicates at one fidelity; of several fidelities the best
+        counts. The rest of the row is the earliest evaluation's.
+
+        Args:
+            experiment_id: of an experiment that exists.
+            top_k: rows at most.
+            metric: rank by the mean of this metric instead; lower is better where the objectives say so. Reads the
+                whole experiment, while ranking by fitness costs the same at any size.
+            where: conditions on metrics of the earliest evaluation, such as ``{"params": ("<", 1e6)}``.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+            ValidationError: an argument is wrong.
+        """
+        wanted = None if metric is None else text(metric, "metric")
+        arguments = (experiment_ref(experiment_id), count(top_k, "top_k", 1), wanted, encode_where(where))
+        return Call("read", ("get_best_architectures", *arguments))
+
+    @remote_method
+    def get_architecture_by_hash(
+        self, arch_hash: str, experiment_id: int | str | None = None
+    ) -> Call[ArchitectureRecord | None]:
+        """Find the earliest success of an architecture, or else its earliest failure; None where there is none.
+
+        Args:
+            arch_hash: as ``hash_architecture`` gives it.
+            experiment_id: look in this experiment only.
+        """
+        ref = None if experiment_id is None else experiment_ref(experiment_id)
+        return Call("read", ("get_architecture_by_hash", text(arch_hash, "arch_hash"), ref))
+
+    @remote_method
+    def list_architectures(
+        self,
+        experiment_id: int | str,
+        *,
+        generation: int | None = None,
+        status: EvaluationStatus | None = None,
+        after_id: int | None = None,
+        limit: int = 1000,
+    ) -> Call[list[ArchitectureRecord]]:
+        """List evaluations by ascending id.
+
+        Args:
+            experiment_id: of an experiment that exists.
+            generation: only of this generation.
+            status: only of this status.
+            after_id: start behind this id: the last one of the page before.
+            limit: rows at most, up to 100,000.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+            ValidationError: an argument is wrong.
+        """
+        if status is not None and status not in EVALUATION_STATUSES:
+            raise ValidationError(f"status must be one of {', '.join(EVALUATION_STATUSES)}, not {status!r}")
+        if count(limit, "limit", 1) > MAX_PAGE:
+            raise ValidationError(f"limit must be at most {MAX_PAGE}: ask for pages with after_id")
+        wanted = None if generation is None else count(generation, "generation")
+        start = None if after_id is None else count(after_id, "after_id")
+        return Call("read", ("list_architectures", experiment_ref(experiment_id), wanted, status, start, int(limit)))
+
+    @remote_method
+    def get_experiment(self, experiment_id: int | str) -> Call[ExperimentRecord | None]:
+        """Look an experiment up; None where there is none."""
+        return Call("read", ("get_experiment", experiment_ref(experiment_id)))
+
+    @remote_method
+    def get_experiment_by_name(self, name: str) -> Call[ExperimentRecord | None]:
+        """Look an experiment up by its name; None where there is none."""
+        return Call("read", ("get_experiment_by_name", text(name, "name")))
+
+    @remote_method
+    def list_experiments(
+        self, *, status: ExperimentStatus | None = None, limit: int | None = None, offset: int = 0
+    ) -> Call[list[ExperimentRecord]]:
+        """List experiments by ascending id.
+
+        Raises:
+            ValidationError: an argument is wrong.
+        """
+        if status is not None:
+            _check_status(status)
+        size = None if limit is None else count(limit, "limit")
+        return Call("read", ("list_experiments", status, size, count(offset, "offset")))
+
+    @remote_method
+    def update_experiment_status(self, experiment_id: int | str, status: ExperimentStatus) -> Call[None]:
+        """Set the status; "completed" and "failed" set ``completed_at`` too.
+
+        Raises:
+            ValidationError: there is no such status.
+            NotFoundError: there is no such experiment.
+        """
+        _check_status(status)
+        return Call("write", ("update_experiment_status", experiment_ref(experiment_id), status))
+
+    @remote_method
+    def get_experiment_statistics(self, experiment_id: int | str) -> Call[dict[str, Any]]:
+        """Summarise an experiment, at a cost that does not grow with it.
+
+        Returns:
+            experiment_id, name, status, num_evaluations (successes), num_failed, num_proposals (every save, repeated
+            ones too), num_duplicates, best_fitness, avg_fitness, min_fitness, max_fitness, max_generation,
+            created_at, updated_at. The fitness values are None before the first success.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+        """
+        return Call("read", ("get_experiment_statistics", experiment_ref(experiment_id)))
+
+    @remote_method
+    def delete_experiment(self, experiment_id: int | str) -> Call[bool]:
+        """Delete an experiment with its evaluations; False where there was none.
+
+        It is gone at once; its rows are freed in the background. Architectures stay: other experiments share them.
+        """
+        return Call("write", ("delete_experiment", experiment_ref(experiment_id)))
+
+    @remote_method
+    def hash_architecture(self, architecture: Any) -> Answer[str]:
+        """Give the key of an architecture, computed in the caller.
+
+        Raises:
+            TypeError: the architecture is of no known type.
+            ValidationError: it is no valid graph, or holds values that cannot be stored.
+        """
+        return Answer(encode_architecture(architecture).key)
+
+
+def database_settings(config: StorageConfig) -> DatabaseSettings:
+    """Take what the database actor needs from the settings, with secrets stashed away."""
+    return DatabaseSettings(
+        url=stash_secret(config.database_url),
+        pool_size=config.pool_size,
+        echo=config.echo,
+        deadline_s=config.deadline_s,
+        queue_max_rows=config.queue_max_rows,
+        queue_max_bytes=config.queue_max_bytes,
+    )
+
+
+def actor_name(name: str) -> str:
+    """Name the database actor of a storage."""
+    return f"database:{name}"
+
+
+def start_database_actor(settings: DatabaseSettings, name: str, namespace: str) -> "ActorHandle[Any]":
+    """Get or create the database actor of a storage."""
+    return start_actor(DatabaseActor, settings, actor_name(name), namespace, node_of(settings.url))
+
+
+def _encode_record(index: int, record: Mapping[str, Any]) -> EncodedEvaluation:
+    unknown, missing = set(record) - _RECORD_FIELDS, {"architecture", "fitness"} - set(record)
+    if unknown or missing:
+        problem = f"has unknown fields {sorted(unknown)}" if unknown else f"lacks {sorted(missing)}"
+        raise ValidationError(f"records[{index}] {problem}")
+    try:
+        return encode_evaluation(**record)
+    except (ValidationError, TypeError) as error:
+        raise ValidationError(f"records[{index}]: {error}") from error
+
+
+def _check_status(status: str) -> None:
+    if status not in EXPERIMENT_STATUSES:
+        raise ValidationError(f"status must be one of {', '.join(EXPERIMENT_STATUSES)}, not {status!r}")

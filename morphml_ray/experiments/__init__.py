@@ -1,0 +1,1 @@
+"""What a search holds: one experiment, and its recorder."""

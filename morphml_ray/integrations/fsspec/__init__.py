@@ -1,0 +1,1 @@
+"""``morphml://``: the artifacts as a file system of fsspec."""

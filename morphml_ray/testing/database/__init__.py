@@ -1,0 +1,17 @@
+"""The contract of a database, as tests."""
+
+from morphml_ray.testing.database.experiments import ExperimentContract
+from morphml_ray.testing.database.ranking import RankingContract
+from morphml_ray.testing.database.reading import ReadingContract
+from morphml_ray.testing.database.saving import SavingContract
+
+
+class DatabaseContract(ExperimentContract, SavingContract, ReadingContract, RankingContract):
+    """What every ``morphml_ray.database.contract.Database`` does.
+
+    A class below it has two fixtures:
+
+    - ``database``: an opened database without data, for one test.
+    - ``reopen``: a function that closes ``database`` and gives another object, opened, over the same data. The
+      fixture closes what it gave.
+    """

@@ -1,0 +1,256 @@
+"""Group commit, in-process, over real databases."""
+
+import asyncio
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import wait_until
+
+from morphml_ray.config import BackendUrl
+from morphml_ray.database.actor import DatabaseActor, DatabaseSettings
+from morphml_ray.database.commit_queue import CommitQueue
+from morphml_ray.database.contract import EncodedEvaluation, SaveUnit
+from morphml_ray.database.encoding import encode_evaluation, encode_experiment
+from morphml_ray.database.sql import SqlDatabase
+from morphml_ray.devstack import DevStack
+from morphml_ray.errors import BackendUnavailable, ConfigurationError, NotFoundError, Overloaded, ValidationError
+
+
+def evaluation(number: int, **changes: Any) -> EncodedEvaluation:
+    return encode_evaluation({"number": number}, number / 100)._replace(**changes)
+
+
+def in_s(seconds: float) -> float:
+    return time.monotonic() + seconds
+
+
+class Opened:
+    """A queue over a database with one experiment."""
+
+    def __init__(self, url: str, max_rows: int = 1_000, max_bytes: int = 2**20) -> None:
+        self.database = SqlDatabase(BackendUrl(url), timeout_s=0.5)
+        self.database.open()
+        self.experiment = self.database.create_experiment(encode_experiment("one", {}, None, "error"))
+        self.queue = CommitQueue(self.database, max_rows=max_rows, max_bytes=max_bytes)
+
+    def save(self, *evaluations: EncodedEvaluation, within_s: float = 20.0) -> "Future[Any]":
+        units = [SaveUnit(self.experiment, [one]) for one in evaluations]
+        saved: Future[Any] = self.queue.save(units, in_s(within_s))
+        return saved
+
+    def count(self) -> int:
+        found: int = self.database.get_experiment_statistics(self.experiment)["num_evaluations"]
+        return found
+
+    def close(self) -> None:
+        self.queue.close(10)
+        self.database.close()
+
+
+@pytest.fixture
+def sqlite_path(tmp_path: Path) -> Path:
+    return tmp_path / "queue.db"
+
+
+@pytest.fixture
+def opened(sqlite_path: Path) -> Iterator[Opened]:
+    with closing(Opened(f"sqlite:///{sqlite_path}")) as one:
+        yield one
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the file's write lock, as a backup would: commits wait."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def test_calls_that_pile_up_during_a_commit_share_the_next(opened: Opened, sqlite_path: Path) -> None:
+    with locked(sqlite_path):
+        calls = [opened.save(evaluation(number)) for number in range(50)]
+    ids = [call.result(20)[0][0] for call in calls]
+    assert len(set(ids)) == 50
+    assert opened.queue.counts.batches <= 3
+    assert opened.queue.counts.rows == 50
+
+
+@pytest.mark.parametrize("limit", [{"max_rows": 5}, {"max_bytes": 5 * 800}])
+def test_a_full_queue_answers_overloaded_and_recovers(sqlite_path: Path, limit: dict[str, int]) -> None:
+    with closing(Opened(f"sqlite:///{sqlite_path}", **limit)) as opened:
+        taken: list[Future[Any]] = []
+        with locked(sqlite_path):
+            with pytest.raises(Overloaded):
+                taken.extend(opened.save(evaluation(number)) for number in range(100))
+            assert 1 <= len(taken) <= 10
+            assert opened.queue.status()["refused_calls"] == 1
+        assert all(call.result(20) for call in taken)
+        assert opened.save(evaluation(1000)).result(20)
+        assert opened.queue.status()["queue_rows"] == opened.queue.status()["queue_bytes"] == 0
+
+
+def test_a_call_larger_than_the_queue_goes_through_alone(sqlite_path: Path) -> None:
+    with closing(Opened(f"sqlite:///{sqlite_path}", max_rows=5)) as opened:
+        saved = opened.save(*(evaluation(number) for number in range(20))).result(20)
+        assert len({ids[0] for ids in saved}) == 20
+
+
+def test_one_bad_record_fails_alone(postgres_url: str) -> None:
+    with closing(Opened(postgres_url)) as opened:
+        # The caller refuses NUL characters; a caller of another version might not.
+        bad = evaluation(2, metrics=json.dumps({"text": "\0"}))
+        first, refused, last = opened.save(evaluation(1), bad, evaluation(3)).result(20)
+        assert isinstance(refused, ValidationError)
+        assert first[0] < last[0]
+        assert opened.count() == 2
+
+
+def test_an_unknown_experiment_fails_alone(opened: Opened) -> None:
+    units = [SaveUnit(4711, [evaluation(1)]), SaveUnit(opened.experiment, [evaluation(2)])]
+    missing, saved = opened.queue.save(units, in_s(20)).result(20)
+    assert isinstance(missing, NotFoundError)
+    assert isinstance(saved, list)
+
+
+def test_a_write_repeated_after_a_lost_answer_is_stored_once(opened: Opened) -> None:
+    new = [
+        evaluation(1),
+        evaluation(2, status="failed", fitness=None),
+        encode_evaluation({"number": 3}, 0.3, on_duplicate="replicate"),
+    ]
+    first = opened.save(*new).result(20)
+    assert opened.save(*new).result(20) == first
+    statistics = opened.database.get_experiment_statistics(opened.experiment)
+    assert (statistics["num_evaluations"], statistics["num_failed"], statistics["num_proposals"]) == (2, 1, 3)
+
+
+def test_an_outage_past_the_deadline_is_an_error_and_the_queue_goes_on(opened: Opened, sqlite_path: Path) -> None:
+    with locked(sqlite_path):
+        late, patient = opened.save(evaluation(1), within_s=0.2), opened.save(evaluation(2))
+        with pytest.raises(BackendUnavailable):
+            late.result(20)
+        assert "locked" in opened.queue.status()["outage"]
+    assert patient.result(20)
+    wait_until(lambda: opened.queue.status()["outage"] is None, 5)
+    assert opened.count() == 1
+
+
+def test_closing_commits_what_waits(opened: Opened, sqlite_path: Path) -> None:
+    with locked(sqlite_path):
+        calls = [opened.save(evaluation(number)) for number in range(10)]
+    opened.queue.close(20)
+    assert all(call.done() for call in calls)
+    assert opened.count() == 10
+    with pytest.raises(BackendUnavailable, match="shutting down"):
+        opened.save(evaluation(11))
+
+
+def test_a_deleted_experiment_is_purged_in_the_background(opened: Opened, sqlite_path: Path) -> None:
+    opened.save(*(evaluation(number) for number in range(700))).result(20)
+    assert opened.queue.run(lambda: opened.database.delete_experiment("one"), in_s(20)).result(20)
+    assert opened.database.get_experiment("one") is None
+    with closing(sqlite3.connect(sqlite_path)) as connection:
+        wait_until(lambda: not connection.execute("SELECT 1 FROM experiments").fetchall(), 20)
+        assert not connection.execute("SELECT 1 FROM evaluations UNION SELECT 1 FROM proposals").fetchall()
+
+
+# The actor's class, without Ray
+
+
+def actor_of(url: str, deadline_s: float = 20.0, **limits: int) -> DatabaseActor:
+    bounds = {"pool_size": 2, "queue_max_rows": 1_000, "queue_max_bytes": 2**20, **limits}
+    return DatabaseActor(DatabaseSettings(url=BackendUrl(url), echo=False, deadline_s=deadline_s, **bounds))
+
+
+def test_a_cancelled_call_is_committed_all_the_same(sqlite_path: Path) -> None:
+    async def scenario() -> int:
+        actor = actor_of(f"sqlite:///{sqlite_path}")
+        experiment = await actor.write("create_experiment", encode_experiment("one", {}, None, "error"))
+        with locked(sqlite_path):
+            call = asyncio.create_task(actor.save(experiment, [evaluation(1)]))
+            await asyncio.sleep(0.05)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        await actor.flush()
+        found = await actor.read("get_experiment_statistics", experiment)
+        await actor.close()
+        return int(found["num_evaluations"])
+
+    assert asyncio.run(scenario()) == 1
+
+
+def test_a_patient_call_waits_for_a_place_in_the_queue(sqlite_path: Path) -> None:
+    async def scenario() -> list[int]:
+        actor = actor_of(f"sqlite:///{sqlite_path}", queue_max_rows=1)
+        experiment = await actor.write("create_experiment", encode_experiment("one", {}, None, "error"))
+        with locked(sqlite_path):
+            first = asyncio.create_task(actor.save(experiment, [evaluation(1)]))
+            await asyncio.sleep(0.05)
+            with pytest.raises(Overloaded):
+                await actor.save(experiment, [evaluation(2)])
+            patient = asyncio.create_task(actor.save(experiment, [evaluation(3)], patience_s=20))
+            await asyncio.sleep(0.05)
+        ids = await first + await patient
+        await actor.close()
+        return ids
+
+    assert len(set(asyncio.run(scenario()))) == 2
+
+
+def test_the_actor_connects_late_and_refuses_unknown_operations(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        actor = actor_of(f"sqlite:///{tmp_path}/late/morphml.db")
+        assert not (tmp_path / "late").exists()
+        for ask in (actor.read("close"), actor.write("get_experiment", 1)):
+            with pytest.raises(ValidationError, match="no operation"):
+                await ask
+        await actor.ready()
+        assert (tmp_path / "late" / "morphml.db").exists()
+        await actor.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_wrong_password_is_told_at_once_without_showing_it(postgres_url: str) -> None:
+    user, _, rest = postgres_url.partition("@")
+    wrong = f"{user.rpartition(':')[0]}:not-the-secret@{rest}"
+
+    async def scenario() -> None:
+        actor = actor_of(wrong, deadline_s=60)
+        started = time.monotonic()
+        with pytest.raises(ConfigurationError, match="password") as caught:
+            await actor.ready()
+        assert time.monotonic() - started < 30
+        assert "not-the-secret" not in str(caught.value)
+        await actor.close()
+
+    asyncio.run(scenario())
+
+
+def test_lesson_12_an_outage_of_postgresql_is_waited_out(devstack: DevStack) -> None:
+    async def scenario() -> list[int]:
+        actor = actor_of(devstack.database_url, deadline_s=60)
+        experiment = await actor.write("create_experiment", encode_experiment("one", {}, None, "error"))
+        await actor.save(experiment, [evaluation(1)])
+        devstack.postgres.kill()
+        waiting = [asyncio.create_task(actor.save(experiment, [evaluation(number)])) for number in range(2, 6)]
+        reading = asyncio.create_task(actor.read("get_experiment", experiment))
+        await asyncio.sleep(3)
+        assert not any(call.done() for call in (*waiting, reading))
+        assert (await actor.health())["outage"]
+        devstack.postgres.start()
+        ids = [(await call)[0] for call in waiting]
+        assert (await reading).name == "one"
+        await actor.close()
+        return ids
+
+    assert len(set(asyncio.run(scenario()))) == 4

@@ -1,0 +1,383 @@
+"""Redis, tested on Valkey, keeps the contract, and says what it cannot work with."""
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from morphml_ray.cache.backends import create_cache
+from morphml_ray.cache.memory import MemoryCache
+from morphml_ray.cache.redis import RedisCache
+from morphml_ray.cache.redis.cache import _MAX_COUNTED_KEYS
+from morphml_ray.cache.redis.pool import Command, Link, Reply
+from morphml_ray.config import BackendUrl
+from morphml_ray.errors import BackendUnavailable, ConfigurationError, ValidationError
+from morphml_ray.testing import CacheContract
+from morphml_ray.testing.cache import increment
+
+
+class TestRedis(CacheContract):
+    @pytest.fixture
+    def open_cache(self, cache_url: str) -> Iterator[Callable[[str], RedisCache]]:
+        opened: list[RedisCache] = []
+
+        def open_one(prefix: str) -> RedisCache:
+            # A busy machine is no outage.
+            opened.append(RedisCache(BackendUrl(cache_url), prefix, timeout_s=20))
+            opened[-1].open()
+            return opened[-1]
+
+        yield open_one
+        for cache in opened:
+            cache.close()
+
+
+@pytest.fixture
+def cache(cache_url: str) -> Iterator[RedisCache]:
+    made = RedisCache(BackendUrl(cache_url), "morphml", timeout_s=20)
+    made.open()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def raw(cache_url: str) -> Iterator[redis.Redis]:
+    """The server as others see it."""
+    with redis.Redis.from_url(cache_url, protocol=2) as client:
+        yield client
+
+
+def user_url(url: str, name: str, password: str = "pw") -> BackendUrl:  # noqa: S107 - of users that tests make
+    parts = urlsplit(url)
+    return BackendUrl(f"redis://{name}:{password}@{parts.hostname}:{parts.port}/0")
+
+
+@pytest.fixture
+def rights(raw: redis.Redis) -> Iterator[Callable[[str], object]]:
+    """A function that makes the user "limited" with these rights."""
+    ask: Callable[..., object] = raw.execute_command
+    yield lambda words: ask("ACL", "SETUSER", "limited", "reset", "on", ">pw", *words.split())
+    ask("ACL", "DELUSER", "limited")
+
+
+# What others see
+
+
+def test_keys_stand_below_their_prefix(cache: RedisCache, raw: redis.Redis) -> None:
+    cache.set([("a:b", b"value")], 60)
+    assert raw.keys() == [b"morphml:a:b"]
+    assert raw.get("morphml:a:b") == b"value"
+    assert 0 < raw.ttl("morphml:a:b") <= 60
+    raw.set("morphml:planted", b"by others")
+    assert cache.get(["planted"]) == [b"by others"]
+
+
+def test_lesson_21_keys_of_others_stay(cache: RedisCache, raw: redis.Redis) -> None:
+    others = [b"morphml", b"morphml2:a", b"morphml%3Astaging:a", b"morphmlx", b"morphml-a"]
+    raw.mset(dict.fromkeys(others, b"1"))
+    cache.set([("a", b"1")], None)
+    assert cache.statistics()["num_keys"] == 1
+    assert cache.delete_matching("*") == 1
+    assert cache.clear() == 0
+    assert sorted(raw.keys()) == sorted(others)
+
+
+def test_a_key_of_another_type_is_a_miss_and_no_counter(cache: RedisCache, raw: redis.Redis) -> None:
+    raw.rpush("morphml:list", b"1")
+    assert cache.get(["list"]) == [None]
+    with pytest.raises(ValidationError, match="WRONGTYPE"):
+        increment(cache, "list", 1)
+    assert cache.statistics()["errors"] == 0
+    assert cache.set([("list", b"1")], None) == 1
+
+
+def test_keys_are_not_counted_where_that_takes_long(cache: RedisCache, raw: redis.Redis) -> None:
+    raw.mset({f"morphml-other:{number}": b"" for number in range(_MAX_COUNTED_KEYS)})
+    cache.set([("a", b"1")], None)
+    told = cache.statistics()
+    assert (told["num_keys"], told["size_bytes"], told["is_available"]) == (None, None, True)
+    assert cache.clear() == 1
+
+
+def test_connections_are_bounded_and_go_with_the_cache(cache_url: str, raw: redis.Redis) -> None:
+    before = len(raw.client_list())
+    cache = RedisCache(BackendUrl(cache_url), "morphml", pool_size=3, timeout_s=20)
+    cache.open()
+    threads = [threading.Thread(target=cache.get, args=([f"key {i}"],)) for i in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cache.statistics()["misses"] == 30
+    assert before < len(raw.client_list()) <= before + 3
+    cache.close()
+    assert len(raw.client_list()) == before
+
+
+# No ranges beyond ASCII: there it depends on the processor what a server makes of them.
+@pytest.mark.parametrize("alphabet", ["ab*?[]\\^-", "abc*", "a?[]^é"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_memory_reads_patterns_as_redis_does(cache: RedisCache, alphabet: str, data: st.DataObject) -> None:
+    words = st.text(st.sampled_from(list(alphabet)), max_size=8)
+    keys = data.draw(st.sets(words, max_size=8))
+    pattern = data.draw(words)
+    memory = MemoryCache()
+    memory.open()
+    for one in (memory, cache):
+        one.clear()
+        one.set([(key, b"") for key in keys], None)
+    assert memory.delete_matching(pattern) == cache.delete_matching(pattern)
+    assert memory.exists(sorted(keys)) == cache.exists(sorted(keys))
+
+
+# What it cannot work with
+
+
+def test_a_wrong_password_is_no_outage(cache_url: str) -> None:
+    parts = urlsplit(cache_url)
+    for text in (f"redis://:S3NTINEL@{parts.hostname}:{parts.port}/0", f"redis://{parts.hostname}:{parts.port}"):
+        with pytest.raises(ConfigurationError, match="refuses the login") as caught:
+            RedisCache(BackendUrl(text), "morphml").open()
+        assert "S3NTINEL" not in repr(caught.value)
+
+
+def test_a_database_that_is_not_there_is_no_outage(cache_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="index is out of range"):
+        RedisCache(BackendUrl(cache_url.replace("/0", "/99")), "morphml").open()
+
+
+def test_databases_are_told_apart(cache: RedisCache, cache_url: str, raw: redis.Redis) -> None:
+    other = RedisCache(BackendUrl(cache_url.replace("/0", "/1")), "morphml", timeout_s=20)
+    other.open()
+    other.set([("a", b"1")], None)
+    assert cache.get(["a"]) == [None]
+    assert raw.info("keyspace")["db1"]["keys"] == 1
+    other.clear()
+    other.close()
+
+
+def test_a_user_with_rights_to_its_own_keys_is_enough(cache_url: str, rights: Callable[[str], object]) -> None:
+    rights("~morphml:* ~morphml%op:* +@read +@write +@connection +@scripting +scan")
+    cache = RedisCache(user_url(cache_url, "limited"), "morphml", timeout_s=20)
+    cache.open()
+    assert cache.set([("a", b"1")], None) == 1
+    assert (cache.get(["a"]), increment(cache, "a", 1), cache.clear()) == ([b"1"], 2, 1)
+    cache.close()
+
+
+def test_a_user_who_may_not_read_is_a_mistake(cache_url: str, rights: Callable[[str], object]) -> None:
+    rights("~other:* +@all")
+    with pytest.raises(ConfigurationError, match="NOPERM"):
+        RedisCache(user_url(cache_url, "limited"), "morphml").open()
+
+
+def test_a_user_who_may_not_write_drops_writes(
+    cache_url: str, rights: Callable[[str], object], raw: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    rights("~morphml:* +@read +@connection")
+    raw.set("morphml:a", b"kept")
+    cache = RedisCache(user_url(cache_url, "limited"), "morphml", timeout_s=20)
+    cache.open()
+    assert cache.set([("a", b"1"), ("b", b"1")], None) == 0
+    assert (cache.delete(["a"]), increment(cache, "n", 1), cache.get(["a"])) == (0, None, [None])
+    assert cache.clear() == 0
+    rights("~morphml:* +@read +@connection -scan")
+    assert cache.delete_matching("*") == 0
+    told = cache.statistics()
+    assert (told["dropped_writes"], told["is_available"], told["num_keys"]) == (6, True, None)
+    assert told["errors"] >= 6
+    assert "NOPERM" in (told["last_error"] or "")
+    assert len([record for record in caplog.records if "'set'" in record.message]) == 1
+    cache.close()
+
+
+def test_a_full_server_drops_writes_and_keeps_no_older_value(
+    cache: RedisCache, raw: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.set([("a", b"old"), ("b", b"1")], None)
+    raw.config_set("maxmemory", 1)
+    try:
+        assert cache.set([("a", b"new"), ("c", b"new")], None) == 0
+        assert increment(cache, "n", 1) is None
+        assert cache.get(["a", "b", "c"]) == [None, b"1", None]
+    finally:
+        raw.config_set("maxmemory", 0)
+    told = cache.statistics()
+    assert (told["dropped_writes"], told["errors"], told["outages"]) == (3, 3, 0)
+    assert (told["last_error"] or "").startswith("OOM")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert cache.set([("a", b"new")], None) == 1
+
+
+@pytest.fixture
+def refusing(raw: redis.Redis) -> Callable[[], AbstractContextManager[None]]:
+    """A block in which the server refuses all writes and deletions, as after a failover."""
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        raw.config_set("min-replicas-to-write", 1)
+        try:
+            yield
+        finally:
+            raw.config_set("min-replicas-to-write", 0)
+
+    return block
+
+
+def test_a_server_that_refuses_deletions_too_gives_no_older_value(
+    cache: RedisCache, refusing: Callable[[], AbstractContextManager[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.set([("a", b"old"), ("b1", b"old"), ("c", b"kept")], None)
+    with refusing():
+        assert cache.get(["c"]) == [b"kept"]
+        assert cache.set([("a", b"new")], None) == 0
+        for _ in range(3):
+            assert cache.get(["a", "c"]) == [None, None]
+        assert cache.delete_prefix("b") == 0
+        assert cache.exists(["b1"]) == [False]
+    told = cache.statistics()
+    assert (told["is_available"], told["outages"], told["dropped_writes"]) == (True, 0, 2)
+    assert (told["last_error"] or "").startswith("NOREPLICAS")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert cache.get(["a", "b1", "c"]) == [None, None, b"kept"]
+    assert cache.set([("a", b"new")], None) == 1
+    assert cache.get(["a"]) == [b"new"]
+
+
+def test_nobody_reads_an_older_value_while_it_is_being_deleted(
+    cache_url: str, refusing: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleting, go_on = threading.Event(), threading.Event()
+    exchange = Link.exchange
+
+    def delay(link: Link, commands: Sequence[Command]) -> list[Reply]:
+        if commands[0][0] == "UNLINK":
+            deleting.set()
+            assert go_on.wait(20)
+        return exchange(link, commands)
+
+    cache = RedisCache(BackendUrl(cache_url), "morphml", timeout_s=0.5)
+    with closing(cache), ThreadPoolExecutor(1) as threads:
+        cache.open()
+        cache.set([("a", b"old")], None)
+        with refusing():
+            assert cache.set([("a", b"new")], None) == 0
+        monkeypatch.setattr(Link, "exchange", delay)
+        first = threads.submit(cache.get, ["a"])
+        assert deleting.wait(20)
+        assert cache.get(["a"]) == [None]
+        go_on.set()
+        assert first.result() == [None]
+        assert cache.set([("a", b"new")], None) == 1
+        assert cache.get(["a"]) == [b"new"]
+
+
+def test_a_value_that_no_server_takes_is_dropped(cache: RedisCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("morphml_ray.cache.redis.cache._MAX_VALUE_BYTES", 10)
+    assert cache.set([("a", b"old")], None) == 1
+    assert cache.set([("a", b"x" * 11), ("b", b"1")], None) == 1
+    assert cache.get(["a", "b"]) == [None, b"1"]
+    assert cache.statistics()["dropped_writes"] == 1
+
+
+def test_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch, cache_url: str) -> None:
+    # No cluster is at hand: its answer is.
+    monkeypatch.setattr(
+        "morphml_ray.cache.redis.pool.Link.exchange", lambda *_: [b"# Server\r\nredis_mode:cluster\r\n", 0]
+    )
+    with pytest.raises(ConfigurationError, match="part of a cluster"):
+        RedisCache(BackendUrl(cache_url), "morphml").open()
+
+
+# Other servers, and TLS
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A server that speaks another protocol."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(20)
+        yield server
+
+
+def serve(listener: socket.socket, answer: bytes) -> Callable[[], bytes]:
+    """Answer one client; the function gives what the client said."""
+    heard: list[bytes] = []
+
+    def work() -> None:
+        connection, _ = listener.accept()
+        with closing(connection):
+            heard.append(connection.recv(1000))
+            connection.sendall(answer)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+
+    def join() -> bytes:
+        thread.join()
+        return heard[0]
+
+    return join
+
+
+def test_a_server_that_is_none_of_redis_is_a_mistake(listener: socket.socket) -> None:
+    heard = serve(listener, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with pytest.raises(ConfigurationError, match="does not speak the protocol"):
+        RedisCache(BackendUrl(f"redis://127.0.0.1:{listener.getsockname()[1]}"), "morphml", timeout_s=20).open()
+    assert heard().startswith(b"*2\r\n$4\r\nINFO\r\n")
+
+
+def test_rediss_speaks_tls(listener: socket.socket) -> None:
+    url = BackendUrl(f"rediss://:S3NTINEL@127.0.0.1:{listener.getsockname()[1]}/0")
+    heard = serve(listener, b"-ERR what do you mean\r\n")
+    with pytest.raises(ConfigurationError, match="has no TLS"):
+        RedisCache(url, "morphml", timeout_s=20).open()
+    said = heard()
+    assert said[:2] == b"\x16\x03"
+    assert b"S3NTINEL" not in said
+
+
+def test_a_name_that_no_host_can_have_is_a_mistake() -> None:
+    with pytest.raises(ConfigurationError, match="host that cannot be one"):
+        RedisCache(BackendUrl(f"redis://{'a' * 64}.example"), "morphml").open()
+
+
+def test_a_connection_in_use_is_closed_after_its_use(listener: socket.socket) -> None:
+    link = Link(f"redis://127.0.0.1:{listener.getsockname()[1]}", "redis://slow", pool_size=1, timeout_s=20)
+    with ThreadPoolExecutor(1) as threads:
+        replies = threads.submit(link.exchange, [("PING",)])
+        connection, _ = listener.accept()
+        with closing(connection):
+            assert connection.recv(1000) == b"*1\r\n$4\r\nPING\r\n"
+            link.close()
+            connection.sendall(b"+PONG\r\n")
+            assert replies.result() == [b"PONG"]
+            assert connection.recv(1000) == b""
+    with pytest.raises(BackendUnavailable, match="is closed"):
+        link.exchange([("PING",)])
+
+
+def test_a_file_that_is_not_here_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="ssl_ca_certs is not on this host"):
+        RedisCache(BackendUrl(f"rediss://localhost?ssl_ca_certs={tmp_path}/ca.pem"), "morphml").open()
+
+
+def test_a_reference_is_followed_when_it_opens(cache_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHE", cache_url)
+    cache = create_cache(BackendUrl("env:CACHE"), "morphml", timeout_s=20)
+    cache.open()
+    assert cache.statistics()["backend"] == "redis"
+    cache.close()
+    monkeypatch.setenv("CACHE", "sqlite:////x.db")
+    with pytest.raises(ConfigurationError, match=r"content of env:CACHE: .*cache"):
+        create_cache(BackendUrl("env:CACHE"), "morphml")
