@@ -26,11 +26,11 @@ def pauses_of(patience: Patience, clock: Clock, most: int = 10_000) -> list[floa
     return pauses
 
 
-@given(timeout_s=st.floats(0, 100), first_s=st.floats(0.001, 5), longest_s=st.floats(0.001, 5))
+@given(timeout_s=st.floats(0, 100), first_s=st.floats(0.01, 5), longest_s=st.floats(0.05, 5))
 def test_pauses_fill_the_time_and_never_pass_it(timeout_s: float, first_s: float, longest_s: float) -> None:
     clock = Clock()
     patience = Patience(timeout_s, first_pause_s=first_s, longest_pause_s=longest_s, clock=clock)
-    pauses = pauses_of(patience, clock, most=500_000)
+    pauses = pauses_of(patience, clock)
     assert clock.now <= 1_000.0 + timeout_s
     assert patience.left_s <= longest_s * (1 + 1e-9)
     for number, pause_s in enumerate(pauses):
