@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]  # fsspec carries no type information
 
-from morphml_ray.artifacts.contract import ObjectInfo
+from morphml_ray.artifacts.actor.actor import ArtifactActor
+from morphml_ray.artifacts.contract import ArtifactBackend
 from morphml_ray.artifacts.node_actors import find_artifacts
 from morphml_ray.artifacts.store import ArtifactStore
 from morphml_ray.artifacts.wire import describe_object
@@ -24,7 +25,7 @@ from morphml_ray.integrations.fsspec.entries import (
     list_entries,
     read_entry,
 )
-from morphml_ray.rpc.channel import Call
+from morphml_ray.rpc.call import call
 from morphml_ray.rpc.deploy import require_ray, this_node
 
 T = TypeVar("T")
@@ -98,8 +99,8 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
             FileNotFoundError: there is none.
             IsADirectoryError: it is a directory.
         """
-        call: Call[ObjectInfo | None] = Call("call", ("head", path))
-        found = self._ask(path, lambda store: store.channel.wait(call)) if can_be_file(path) else None
+        looking = call(ArtifactActor.look_up, ArtifactBackend.head, path)
+        found = self._ask(path, lambda store: store.channel.wait(looking)) if can_be_file(path) else None
         if found is None:
             raise is_directory(path) if self.isdir(path) else not_found(path)
         return read_entry({"key": path, **describe_object(found), "version": found.version})
