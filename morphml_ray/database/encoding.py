@@ -108,11 +108,7 @@ def encode_save(
     status, value, error_class, error_text = _outcome(fitness)
     evaluation = EncodedEvaluation(
         write_id=new_write_id(),
-        key=encoded.key,
-        spec=encoded.spec,
-        codec=encoded.codec,
-        n_nodes=encoded.n_nodes,
-        n_edges=encoded.n_edges,
+        **vars(encoded),
         protocol_hash="",
         fidelity_key=_key(fidelity, "fidelity"),
         seed_key=_key(seed, "seed"),
