@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 import sqlalchemy as sa
+from raw_evaluations import raw_evaluations
 
 from morphml_ray.config import BackendUrl
 from morphml_ray.database.sql import SqlDatabase
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, ConflictError, CorruptDataError
 from morphml_ray.testing import DatabaseContract
 from morphml_ray.testing.database.caller import best, create, evaluation, page, save
+from morphml_ray.testing.database.storing import Stored
 
 OWN_IT = """
 import sys
@@ -48,6 +50,11 @@ class TestSqlite(DatabaseContract):
     @pytest.fixture
     def database(self, reopen: Callable[[], SqlDatabase]) -> SqlDatabase:
         return reopen()
+
+    @pytest.fixture
+    def stored(self, path: Path) -> Iterator[Stored]:
+        with closing(sqlite3.connect(path)) as connection:
+            yield lambda experiment: raw_evaluations(connection, experiment)
 
 
 @pytest.fixture
