@@ -22,7 +22,16 @@ from morphml_ray.rpc.call import Encoded
 
 Operator = Literal["<", "<=", ">", ">=", "==", "!="]
 ExperimentRef = int | str
-"""An experiment's id, or its name."""
+"""An experiment's id, or its name; else, where no experiment has that name, the decimal text of its id."""
+
+_MAX_ID = 2**63 - 1
+
+
+def number_of(experiment: ExperimentRef) -> int | None:
+    """Give the id that a reference states, also in text form; None where it can be a name only."""
+    if isinstance(experiment, str) and not (experiment.isascii() and experiment.isdigit() and len(experiment) < 20):  # noqa: PLR2004 - the digits of a 64-bit number
+        return None
+    return max(-1, min(int(experiment), _MAX_ID))
 
 
 class EncodedEvaluation(NamedTuple):

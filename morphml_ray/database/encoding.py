@@ -36,14 +36,14 @@ def new_write_id() -> str:
 
 
 def experiment_ref(experiment_id: int | str) -> ExperimentRef:
-    """Read an experiment's id: the int, its decimal text, or a name.
+    """Check an experiment's id, or its name; see ``ExperimentRef``.
 
     Raises:
         ValidationError: it is none of these.
     """
     if isinstance(experiment_id, bool) or not isinstance(experiment_id, (int, str)):
         raise ValidationError(f"experiment_id must be an int or a text, not {type(experiment_id).__name__}")
-    if isinstance(experiment_id, str) and not (experiment_id.isascii() and experiment_id.isdigit()):
+    if isinstance(experiment_id, str):
         return text(experiment_id, "experiment_id")
     # A number that no row can have finds nothing, like any other unknown id.
     return max(-1, min(int(experiment_id), MAX_INT))

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from morphml_ray.database.contract import RECORD_COLUMNS, ExperimentRef, Operator, Row
+from morphml_ray.database.contract import RECORD_COLUMNS, ExperimentRef, Operator, Row, number_of
 from morphml_ray.database.sql.schema import architectures, evaluations, experiments, proposals
 from morphml_ray.errors import NotFoundError
 from morphml_ray.model.plain import decode_json
@@ -34,9 +34,21 @@ _EXPERIMENT = sa.select(
 
 
 def experiment_row(connection: sa.Connection, experiment: ExperimentRef) -> sa.Row[Any] | None:
-    """Look an experiment up by id (int) or name (str)."""
-    column = experiments.c.id if isinstance(experiment, int) else experiments.c.name
-    return connection.execute(_EXPERIMENT.where(column == experiment)).one_or_none()
+    """Look an experiment up; see ``ExperimentRef``."""
+    rows = connection.execute(_EXPERIMENT.where(could_mean(experiment))).all()
+    return min(rows, key=lambda row: row.name != experiment, default=None)
+
+
+def named_experiment_row(connection: sa.Connection, name: str) -> sa.Row[Any] | None:
+    """Look an experiment up by its name alone."""
+    return connection.execute(_EXPERIMENT.where(experiments.c.name == name)).one_or_none()
+
+
+def could_mean(experiment: ExperimentRef) -> sa.ColumnElement[bool]:
+    """Whether an experiment is the one, or one of the two, that a reference could mean."""
+    number = number_of(experiment)
+    is_number = sa.false() if number is None else experiments.c.id == number
+    return is_number if isinstance(experiment, int) else sa.or_(experiments.c.name == experiment, is_number)
 
 
 def require_experiment(connection: sa.Connection, experiment: ExperimentRef) -> sa.Row[Any]:
@@ -126,6 +138,9 @@ def list_evaluations(
 
 def find_by_hash(connection: sa.Connection, architecture_hash: str, experiment: ExperimentRef | None) -> Row | None:
     """See ``Database.get_architecture_by_hash``."""
+    row = None if experiment is None else experiment_row(connection, experiment)
+    if experiment is not None and row is None:
+        return None
     query = (
         _select(evaluations.c.fitness)
         .join(experiments, experiments.c.id == evaluations.c.experiment_id)
@@ -133,9 +148,8 @@ def find_by_hash(connection: sa.Connection, architecture_hash: str, experiment: 
         .order_by(_IS_SUCCESS.desc(), evaluations.c.id)
         .limit(1)
     )
-    if experiment is not None:
-        column = experiments.c.id if isinstance(experiment, int) else experiments.c.name
-        query = query.where(column == experiment)
+    if row is not None:
+        query = query.where(experiments.c.id == row.id)
     return next(iter(_fetch(connection, query)), None)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from morphml_ray.database.contract import ExperimentRef, SaveUnit
+from morphml_ray.database.contract import ExperimentRef, SaveUnit, number_of
 from morphml_ray.database.sql.dialects import Dialect
 from morphml_ray.database.sql.prepared import Prepared, Row
 from morphml_ray.database.sql.rounds import Item, split_rounds
@@ -96,7 +96,7 @@ class Batch:
 
     def _lock_experiments(self, refs: set[ExperimentRef]) -> dict[ExperimentRef, tuple[int, int]]:
         """Find the ids and the signs of the fitness of those experiments that exist."""
-        numbers: dict[ExperimentRef, int] = {ref: ref for ref in refs if isinstance(ref, int)}
+        numbers = {ref: number for ref in refs if (number := number_of(ref)) is not None}
         names = [ref for ref in refs if isinstance(ref, str)]
         if names:
             query = sa.select(experiments.c.name, experiments.c.id).where(experiments.c.name.in_(names))
