@@ -219,9 +219,10 @@ def test_a_full_disk_says_so_and_keeps_what_is_stored(database: SqlDatabase, emp
             ConfigurationError,
             "password authentication failed",
         ),
+        (lambda url: url + "?options=-c%20work_mem%3Dmuch", ConfigurationError, "invalid value"),
         (lambda url: url.replace(f":{urlsplit(url).port}/", f":{closed_port()}/"), BackendUnavailable, "refused"),
     ],
-    ids=["password", "user", "database", "password-option", "server"],
+    ids=["password", "user", "database", "password-option", "setting", "server"],
 )
 def test_lesson_16_what_fails_to_open_says_why_without_the_password(
     migrated_postgres_url: str, change: Callable[[str], str], expected: type[Exception], reason: str
