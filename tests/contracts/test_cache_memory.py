@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from morphml_ray.cache.backends import create_cache
-from morphml_ray.cache.memory import ENTRY_OVERHEAD_BYTES, MemoryCache
+from morphml_ray.cache.memory import ENTRY_OVERHEAD_BYTES, MemoryCache, _Entry
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import NotFoundError, ValidationError
 from morphml_ray.testing import CacheContract
@@ -31,18 +31,37 @@ class Clock:
 
 class TestMemory(CacheContract):
     @pytest.fixture
-    def open_cache(self) -> Iterator[Callable[[str], MemoryCache]]:
-        opened: list[MemoryCache] = []
-
-        def open_one(prefix: str) -> MemoryCache:
-            del prefix  # each has a memory of its own
-            opened.append(MemoryCache())
-            opened[-1].open()
-            return opened[-1]
-
-        yield open_one
-        for cache in opened:
+    def opened(self) -> Iterator[dict[str, MemoryCache]]:
+        """The caches by prefix: each has a memory of its own."""
+        caches: dict[str, MemoryCache] = {}
+        yield caches
+        for cache in caches.values():
             cache.close()
+
+    @pytest.fixture
+    def open_cache(self, opened: dict[str, MemoryCache]) -> Callable[[str], MemoryCache]:
+        def open_one(prefix: str) -> MemoryCache:
+            opened[prefix] = MemoryCache()
+            opened[prefix].open()
+            return opened[prefix]
+
+        return open_one
+
+    @pytest.fixture
+    def stored(self, opened: dict[str, MemoryCache]) -> Callable[[str, str], bytes | None]:
+        def look(prefix: str, key: str) -> bytes | None:
+            entry = opened[prefix]._entries.get(key)
+            return entry.value if entry else None
+
+        return look
+
+    @pytest.fixture
+    def plant(self, opened: dict[str, MemoryCache]) -> Callable[[str, str, bytes], None]:
+        def put(prefix: str, key: str, value: bytes) -> None:
+            size_bytes = len(key.encode("utf-8", "surrogatepass")) + len(value) + ENTRY_OVERHEAD_BYTES
+            opened[prefix]._entries[key] = _Entry(value, math.inf, size_bytes)
+
+        return put
 
 
 @pytest.fixture
