@@ -51,9 +51,14 @@ def test_a_server_that_is_none_of_redis_is_a_mistake(listener: socket.socket) ->
     assert heard().startswith(b"*2\r\n$4\r\nINFO\r\n")
 
 
-def test_rediss_speaks_tls(listener: socket.socket) -> None:
+# What a server says that knows nothing newer than TLS 1.0.
+OLD_TLS = b"\x16\x03\x01\x00\x2a\x02\x00\x00\x26\x03\x01" + bytes(32) + b"\x00\x00\x2f\x00"
+
+
+@pytest.mark.parametrize("answer", [b"-ERR what do you mean\r\n", OLD_TLS], ids=["none", "old"])
+def test_rediss_speaks_tls(listener: socket.socket, answer: bytes) -> None:
     url = BackendUrl(f"rediss://:S3NTINEL@127.0.0.1:{listener.getsockname()[1]}/0")
-    heard = serve(listener, b"-ERR what do you mean\r\n")
+    heard = serve(listener, answer)
     with pytest.raises(ConfigurationError, match="has no TLS"):
         RedisCache(url, "morphml", timeout_s=20).open()
     said = heard()

@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.connection import BlockingConnectionPool, parse_url
 from redis.retry import Retry
 
+from morphml_ray.config.tls import is_tls_refusal
 from morphml_ray.errors import BackendUnavailable, ConfigurationError
 
 Command = tuple[bytes | str | int, ...]
@@ -20,8 +21,6 @@ Reply = Any
 # The time-out is one of silence: what is larger than this is sent in portions, each with a time-out of its own.
 _PORTION_BYTES = 256 * 1024
 _FILE_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-# How OpenSSL says that no waiting helps: another certificate, or no TLS at all at the other end.
-_TLS_REFUSALS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 _VALUE_REFUSALS = ("value is not an integer", "increment or decrement would overflow", "WRONGTYPE")
 
 
@@ -139,7 +138,7 @@ def _translated(place: str) -> Iterator[None]:
         raise ConfigurationError(f"{place} refuses the connection: {error}. Correct the URL.") from error
     except exceptions.RedisError as error:
         reason = " ".join(str(error).split())
-        if any(text in reason for text in _TLS_REFUSALS):
+        if is_tls_refusal(reason):
             raise ConfigurationError(
                 f"{place} cannot be trusted or has no TLS: {reason}. Name its authority with ?ssl_ca_certs=/path, or "
                 "write redis:// to go without TLS."
