@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from morphml_ray.cache.backends import create_cache
+from morphml_ray.cache.actor import create_cache
 from morphml_ray.cache.memory import ENTRY_OVERHEAD_BYTES, MemoryCache, _Entry
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import NotFoundError, ValidationError

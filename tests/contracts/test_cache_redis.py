@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from morphml_ray.cache.memory import MemoryCache
 from morphml_ray.cache.redis import RedisCache
 from morphml_ray.cache.redis.cache import _MAX_COUNTED_KEYS
-from morphml_ray.cache.redis.pool import Command, Link, Reply
+from morphml_ray.cache.redis.pool import Command, RedisPool, Reply
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import ConfigurationError, ValidationError
 from morphml_ray.testing import CacheContract
@@ -277,13 +277,13 @@ def test_nobody_reads_an_older_value_while_it_is_being_deleted(
     cache_url: str, refusing: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deleting, go_on = threading.Event(), threading.Event()
-    exchange = Link.exchange
+    exchange = RedisPool.exchange
 
-    def delay(link: Link, commands: Sequence[Command]) -> list[Reply]:
+    def delay(pool: RedisPool, commands: Sequence[Command]) -> list[Reply]:
         if commands[0][0] == "UNLINK":
             deleting.set()
             assert go_on.wait(20)
-        return exchange(link, commands)
+        return exchange(pool, commands)
 
     cache = RedisCache(BackendUrl(cache_url), "morphml", timeout_s=0.5)
     with closing(cache), ThreadPoolExecutor(1) as threads:
@@ -291,7 +291,7 @@ def test_nobody_reads_an_older_value_while_it_is_being_deleted(
         cache.set([("a", b"old")], None)
         with refusing():
             assert cache.set([("a", b"new")], None) == 0
-        monkeypatch.setattr(Link, "exchange", delay)
+        monkeypatch.setattr(RedisPool, "exchange", delay)
         first = threads.submit(cache.get, ["a"])
         assert deleting.wait(20)
         assert cache.get(["a"]) == [None]
@@ -312,7 +312,7 @@ def test_a_value_that_no_server_takes_is_dropped(cache: RedisCache, monkeypatch:
 def test_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch, cache_url: str) -> None:
     # No cluster is at hand: its answer is.
     monkeypatch.setattr(
-        "morphml_ray.cache.redis.pool.Link.exchange", lambda *_: [b"# Server\r\nredis_mode:cluster\r\n", 0]
+        "morphml_ray.cache.redis.pool.RedisPool.exchange", lambda *_: [b"# Server\r\nredis_mode:cluster\r\n", 0]
     )
     with pytest.raises(ConfigurationError, match="part of a cluster"):
         RedisCache(BackendUrl(cache_url), "morphml").open()

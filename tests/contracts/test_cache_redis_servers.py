@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from morphml_ray.cache.backends import create_cache
+from morphml_ray.cache.actor import create_cache
 from morphml_ray.cache.redis import RedisCache
-from morphml_ray.cache.redis.pool import Link
+from morphml_ray.cache.redis.pool import RedisPool
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import BackendUnavailable, ConfigurationError
 
@@ -72,18 +72,18 @@ def test_a_name_that_no_host_can_have_is_a_mistake() -> None:
 
 
 def test_a_connection_in_use_is_closed_after_its_use(listener: socket.socket) -> None:
-    link = Link(f"redis://127.0.0.1:{listener.getsockname()[1]}", "redis://slow", pool_size=1, timeout_s=20)
+    pool = RedisPool(f"redis://127.0.0.1:{listener.getsockname()[1]}", "redis://slow", pool_size=1, timeout_s=20)
     with ThreadPoolExecutor(1) as threads:
-        replies = threads.submit(link.exchange, [("PING",)])
+        replies = threads.submit(pool.exchange, [("PING",)])
         connection, _ = listener.accept()
         with closing(connection):
             assert connection.recv(1000) == b"*1\r\n$4\r\nPING\r\n"
-            link.close()
+            pool.close()
             connection.sendall(b"+PONG\r\n")
             assert replies.result() == [b"PONG"]
             assert connection.recv(1000) == b""
     with pytest.raises(BackendUnavailable, match="is closed"):
-        link.exchange([("PING",)])
+        pool.exchange([("PING",)])
 
 
 def test_a_file_that_is_not_here_is_a_mistake(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Refusal:
         return self.reason.startswith(_VALUE_REFUSALS)
 
 
-class Link:
+class RedisPool:
     """Pooled connections to one server. They open when they are needed, and can be used from several threads.
 
     Nothing is tried twice: whoever asks decides what a lost answer means.
@@ -58,7 +58,7 @@ class Link:
     def __init__(self, url: str, place: str, *, pool_size: int, timeout_s: float) -> None:
         self._place = place
         self._is_closed = False
-        self._pool: Any = BlockingConnectionPool(  # type: ignore[no-untyped-call]  # the driver's own lack
+        self._connections: Any = BlockingConnectionPool(  # type: ignore[no-untyped-call]  # the driver's own lack
             max_connections=pool_size,
             timeout=timeout_s,
             socket_timeout=timeout_s,
@@ -81,7 +81,7 @@ class Link:
         if self._is_closed:
             raise BackendUnavailable(f"{self._place} is closed")
         with _translated(self._place):
-            connection = self._pool.get_connection()
+            connection = self._connections.get_connection()
             try:
                 connection.send_packed_command(list(_portions(connection.pack_commands(commands))))
                 return [_read(connection) for _ in commands]
@@ -92,12 +92,12 @@ class Link:
             finally:
                 if self._is_closed:
                     connection.disconnect()
-                self._pool.release(connection)
+                self._connections.release(connection)
 
     def close(self) -> None:
         """Let the connections go, those in use as soon as they are not."""
         self._is_closed = True
-        self._pool.disconnect(inuse_connections=False)
+        self._connections.disconnect(inuse_connections=False)
 
 
 def _connection_options(url: str, place: str) -> dict[str, Any]:
