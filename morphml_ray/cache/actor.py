@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Concatenate, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 from typing_extensions import ParamSpec
 
-from morphml_ray.cache.backends import create_cache
 from morphml_ray.cache.contract import Cache
+from morphml_ray.cache.memory import DEFAULT_MAX_BYTES, MemoryCache
 from morphml_ray.cache.wire import EncodedValue, EncodedValues
 from morphml_ray.config import BackendUrl, fingerprint
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
@@ -132,3 +133,25 @@ class CacheActor:
         """Let all connections go."""
         if self._cache is not None:
             self._cache.close()
+
+
+def create_cache(url: BackendUrl, prefix: str, *, pool_size: int = 8, timeout_s: float = 1.0) -> Cache:
+    """Make the cache that a URL names, not opened yet. To be called where it will be used: references are followed.
+
+    Args:
+        url: of Redis, of Valkey, or ``memory://``.
+        prefix: what tells its keys from those of others on the same server.
+        pool_size: connections at most.
+        timeout_s: how long a server may be silent.
+
+    Raises:
+        ConfigurationError: a reference cannot be followed here, or leads to something else than a cache.
+    """
+    text = url.resolve("cache")
+    if text.startswith("memory:"):
+        stated = parse_qs(urlsplit(text).query).get("max_bytes")
+        return MemoryCache(max_bytes=int(stated[0]) if stated else DEFAULT_MAX_BYTES)
+    # Where nobody connects to Redis, its driver is not loaded.
+    from morphml_ray.cache.redis import RedisCache  # noqa: PLC0415 - see above
+
+    return RedisCache(url, prefix, pool_size=pool_size, timeout_s=timeout_s)
