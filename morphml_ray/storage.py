@@ -1,6 +1,7 @@
 """``connect()``, and what it gives."""
 
 import contextlib
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ from morphml_ray.database.manager import (
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, MorphMLRayError, NotFoundError
 from morphml_ray.experiments.experiment import Experiment
 from morphml_ray.identity import Identity
+from morphml_ray.model.records import ExperimentRecord
 from morphml_ray.rpc.call import call
 from morphml_ray.rpc.channel import Channel, open_channel
 from morphml_ray.rpc.deploy import (
@@ -42,6 +44,7 @@ from morphml_ray.rpc.deploy import (
 from morphml_ray.rpc.description import StorageActor
 
 STATUS_TIMEOUT_S = 10.0
+_NAMES_LOOKED_AT = 1_000
 STOP_TIMEOUT_S = 5.0
 
 
@@ -77,13 +80,13 @@ class Storage:
 
         Args:
             name: unique.
-            objectives: metric -> "max" or "min"; the first one is the fitness. Used when it is created.
+            objectives: metric -> "max" or "min"; the first one is the fitness. None takes what it has.
             config: whatever describes it. Used when it is created.
             identity: how architectures are told apart: "structural" (the default: renumbered graphs are equal),
                 "exact", or a function from an architecture to the text or dict that identifies it.
 
         Raises:
-            ConfigurationError: it exists with another identity.
+            ConfigurationError: it exists with another identity, or with other objectives.
             ValidationError: an argument cannot be stored.
         """
         new = encode_experiment(name, config, objectives, "reuse", identity or "structural")
@@ -91,7 +94,31 @@ class Storage:
         found = self.database.get_experiment(experiment_id)
         if found is None:
             raise NotFoundError(f"the experiment {name!r} was deleted just now")
-        return Experiment(self._channel, found.id, found.name, _check_identity(found.identity, identity, name))
+        return self._opened(found, identity)
+
+    def get_experiment(self, name: str, *, identity: Identity | None = None) -> Experiment:
+        """Get an experiment that exists.
+
+        Args:
+            name: of the experiment.
+            identity: the function by which its architectures are told apart, where it was created with one.
+
+        Raises:
+            NotFoundError: there is none of that name; the message offers names like it.
+            ConfigurationError: it has another identity.
+        """
+        found = self.database.get_experiment_by_name(name)
+        if found is None:
+            raise NotFoundError(f"there is no experiment {name!r}{self._names_like(name)}")
+        return self._opened(found, identity)
+
+    def _opened(self, found: ExperimentRecord, identity: Identity | None) -> Experiment:
+        return Experiment(self._channel, found.id, found.name, _check_identity(found.identity, identity, found.name))
+
+    def _names_like(self, name: str) -> str:
+        names = [found.name for found in self.database.list_experiments(limit=_NAMES_LOOKED_AT)]
+        near = difflib.get_close_matches(name, names, n=3) or names[:5]
+        return f"; there are: {', '.join(map(repr, near))}" if near else ""
 
     def status(self) -> dict[str, Any]:
         """Tell the status of the actors; answers while they are busy.

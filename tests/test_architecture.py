@@ -54,7 +54,7 @@ PUBLIC_NAMES = {
 # Where below morphml_ray/ a third-party package may be imported; a folder ends with a slash.
 SQL = ("database/sql/",)
 NEAR_RAY = (
-    *("rpc/", "database/manager.py", "cache/manager.py", "experiments/recorder.py", "storage.py"),
+    *("rpc/", "database/manager.py", "database/parts.py", "cache/manager.py", "experiments/", "storage.py"),
     *(f"artifacts/{name}.py" for name in ("store", "node_actors", "node_channel", "file_transfers", "chunked_files")),
     *("artifacts/progress.py", "cli/", "devstack/", "integrations/", "testing/"),
 )

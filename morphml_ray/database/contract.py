@@ -12,6 +12,7 @@ from morphml_ray.identity import decode_architecture
 from morphml_ray.model.plain import decode_json
 from morphml_ray.model.records import (
     ArchitectureRecord,
+    Direction,
     EvaluationStatus,
     ExperimentRecord,
     ExperimentStatus,
@@ -166,7 +167,7 @@ class NewExperiment(NamedTuple):
         name: unique.
         config: JSON of what the caller passed.
         optimizer: its name, where the config states one.
-        objectives: metric and direction, the fitness first.
+        objectives: metric and direction, the fitness first; None states none.
         identity: "structural", "exact" or "custom".
         if_exists: "error", or "reuse" of the experiment that has the name.
     """
@@ -175,7 +176,7 @@ class NewExperiment(NamedTuple):
     name: str
     config: str
     optimizer: str | None
-    objectives: Sequence[tuple[str, str]]
+    objectives: Sequence[tuple[str, Direction]] | None
     identity: str
     if_exists: IfExists
 
@@ -207,8 +208,30 @@ class DatabaseReads(Protocol):
         top_k: int,
         metric: str | None,
         where: Mapping[str, tuple[Operator, float]],
+        mode: Direction | None = None,
+        fidelity_key: str | None = None,
+        min_seeds: int = 1,
     ) -> EncodedRecords:
         """Rank architectures by fitness, or by a metric; ties by the earliest evaluation.
+
+        Args:
+            experiment: id or name.
+            top_k: rows at most.
+            metric: to rank by; None for the fitness.
+            where: conditions on metrics.
+            mode: which end of the metric is best; None takes the direction of the objective.
+            fidelity_key: of the evaluations that count; None for any.
+            min_seeds: evaluations of one architecture at one fidelity, at least.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+            ValidationError: nothing tells which end of the metric is best, or no evaluation has such a metric.
+        """
+
+    def find_evaluation(
+        self, experiment: ExperimentRef, architecture_hash: str, fidelity_key: str, seed_key: str
+    ) -> EncodedRecord | None:
+        """Find the answer to an evaluation key: its earliest success, or else its earliest failure.
 
         Raises:
             NotFoundError: there is no such experiment.
@@ -242,17 +265,31 @@ class DatabaseWrites(Protocol):
 
         Raises:
             AlreadyExistsError: the name is taken and ``if_exists`` is "error".
+            ConfigurationError: it is reused, and has other objectives than the stated ones.
         """
 
-    def update_experiment_status(self, experiment: ExperimentRef, status: ExperimentStatus) -> None:
+    def update_experiment_status(self, experiment: ExperimentRef, status: ExperimentStatus, write_id: str) -> None:
         """Set the status; "completed" and "failed" set ``completed_at`` too.
+
+        Args:
+            experiment: id or name.
+            status: the new one.
+            write_id: UUID text that the caller made; repeating it changes nothing, whatever came in between.
 
         Raises:
             NotFoundError: there is no such experiment.
         """
 
-    def delete_experiment(self, experiment: ExperimentRef) -> bool:
-        """Make an experiment unreachable at once; ``purge`` then frees its rows. False where there was none."""
+    def delete_experiment(self, experiment: ExperimentRef, write_id: str) -> bool:
+        """Make an experiment unreachable at once; ``purge`` then frees its rows. False where there was none.
+
+        Args:
+            experiment: id or name.
+            write_id: UUID text that the caller made; repeating it deletes nothing more.
+
+        Raises:
+            ValidationError: a text could mean two experiments.
+        """
 
 
 class Database(DatabaseReads, DatabaseWrites, Protocol):

@@ -4,13 +4,15 @@ import inspect
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Concatenate
 
 from typing_extensions import ParamSpec
 
 from morphml_ray.database.contract import EncodedEvaluation, ExperimentRef, NewExperiment, Operator, SaveUnit
+from morphml_ray.database.outcome import Outcome
 from morphml_ray.errors import ValidationError
 from morphml_ray.identity import EncodedArchitecture, Identity, encode_architecture
 from morphml_ray.identity.canonical_json import canonical_json
@@ -22,6 +24,8 @@ MAX_KEY_BYTES = 1_000
 """Of a name, a seed or a fidelity: PostgreSQL's indexes take 2,700 bytes a row."""
 
 P = ParamSpec("P")
+
+MAX_RECORD_BYTES = 16 * 1024 * 1024
 
 _OPERATORS: tuple[Operator, ...] = ("<", "<=", ">", ">=", "==", "!=")
 _ON_DUPLICATE: tuple[OnDuplicate, ...] = ("keep_first", "keep_best", "replicate")
@@ -49,6 +53,32 @@ def experiment_ref(experiment_id: int | str) -> ExperimentRef:
     return max(-1, min(int(experiment_id), MAX_INT))
 
 
+def check_write_id(write_id: str) -> str:
+    """Give a write id in the form in which it is stored.
+
+    Raises:
+        ValidationError: it is no UUID.
+    """
+    try:
+        return str(uuid.UUID(str(write_id)))
+    except ValueError as error:
+        raise ValidationError(f"write_id must be a UUID, such as str(uuid.uuid4()), not {write_id!r:.60}") from error
+
+
+def check_size(evaluation: EncodedEvaluation) -> EncodedEvaluation:
+    """Give an evaluation that is no larger than a database should take.
+
+    Raises:
+        ValidationError: it is.
+    """
+    if evaluation.size_bytes > MAX_RECORD_BYTES:
+        raise ValidationError(
+            f"the evaluation takes {evaluation.size_bytes:,} bytes, and at most {MAX_RECORD_BYTES:,} can be recorded: "
+            "put large values into storage.artifacts, and their keys into metrics"
+        )
+    return evaluation
+
+
 @dataclass(frozen=True)
 class Scope:
     """How the architectures of one experiment are told apart.
@@ -69,7 +99,7 @@ class Scope:
 def encode_save(
     experiment_id: int | str,
     architecture: Any,
-    fitness: Any,
+    fitness: Any = None,
     metrics: Mapping[str, Any] | None = None,
     generation: int = 0,
     worker_id: str | None = None,
@@ -79,6 +109,9 @@ def encode_save(
     fidelity: Any = None,
     parents: Sequence[Any] = (),
     on_duplicate: OnDuplicate = "keep_first",
+    status: EvaluationStatus | None = None,
+    error: str | BaseException | None = None,
+    write_id: str | None = None,
 ) -> SaveUnit:
     """Encode one evaluation of an experiment; whatever records has these arguments (see ``recording.py``).
 
@@ -94,6 +127,10 @@ def encode_save(
         fidelity: at which it was evaluated, such as ``{"epochs": 5}``.
         parents: what the architecture was made from: ids or hashes.
         on_duplicate: "keep_first"; "keep_best" replaces the answer by a better one; "replicate" adds another.
+        status: why it failed: "failed", "oom", "timeout", "pruned", "cancelled", "lost" or "invalid". None takes
+            "succeeded" where the fitness is a finite number, else "failed". The fitness of a failure becomes a metric.
+        error: what went wrong: a text, or the exception.
+        write_id: UUID of this write, where a caller repeats it by itself; without one each call is a write of its own.
 
     Raises:
         NotFoundError: there is no such experiment.
@@ -102,51 +139,50 @@ def encode_save(
     """
     if on_duplicate not in _ON_DUPLICATE:
         raise ValidationError(f"on_duplicate must be one of {', '.join(_ON_DUPLICATE)}, not {on_duplicate!r}")
-    if not isinstance(metrics, (Mapping, type(None))):
-        raise ValidationError(f"metrics must be a mapping of names to values, not {type(metrics).__name__}")
     encoded = architecture if isinstance(architecture, EncodedArchitecture) else encode_architecture(architecture)
-    status, value, error_class, error_text = _outcome(fitness)
+    outcome = Outcome.of(fitness, status, error)
     evaluation = EncodedEvaluation(
-        write_id=new_write_id(),
+        write_id=new_write_id() if write_id is None else check_write_id(write_id),
         **vars(encoded),
         protocol_hash="",
-        fidelity_key=_key(fidelity, "fidelity"),
-        seed_key=_key(seed, "seed"),
+        fidelity_key=encode_key(fidelity, "fidelity"),
+        seed_key=encode_key(seed, "seed"),
         on_duplicate=on_duplicate,
-        status=status,
-        fitness=value,
-        metrics=encode_json(to_plain(metrics, "metrics")) if metrics else "{}",
+        status=outcome.status,
+        fitness=outcome.fitness,
+        metrics=_metrics(metrics, outcome),
         generation=count(generation, "generation"),
         worker_id=None if worker_id is None else text(str(worker_id), "worker_id"),
         duration_s=_duration(duration),
-        error_class=error_class,
-        error_text=error_text,
-        parents=encode_json(to_plain(list(parents), "parents")) if parents else "[]",
+        error_class=outcome.error_class,
+        error_text=outcome.error_text,
+        parents=_parents(parents),
     )
-    return SaveUnit(experiment_ref(experiment_id), [evaluation])
+    return SaveUnit(experiment_ref(experiment_id), [check_size(evaluation)])
 
 
-def encode_records(experiment_id: int | str, records: Iterable[Mapping[str, Any]]) -> SaveUnit:
+def encode_records(experiment_id: int | str, records: Iterable[Mapping[str, Any]], scope: Scope) -> SaveUnit:
     """Encode many evaluations, which are stored together or not at all.
 
     Args:
         experiment_id: of an experiment that exists.
         records: mappings with the other argument names of ``encode_save``.
+        scope: how the architectures of that experiment are told apart.
 
     Raises:
         ValidationError: a record is wrong; the message names its index.
     """
-    evaluations = [_encode_record(index, record) for index, record in enumerate(records)]
+    evaluations = [_encode_record(index, record, scope) for index, record in enumerate(records)]
     return SaveUnit(experiment_ref(experiment_id), evaluations)
 
 
-def _encode_record(index: int, record: Mapping[str, Any]) -> EncodedEvaluation:
+def _encode_record(index: int, record: Mapping[str, Any], scope: Scope) -> EncodedEvaluation:
     unknown, missing = set(record) - _RECORD_NAMES, _REQUIRED_NAMES - set(record)
     if unknown or missing:
         problem = f"has unknown fields {sorted(unknown)}" if unknown else f"lacks {sorted(missing)}"
         raise ValidationError(f"records[{index}] {problem}")
     try:
-        return encode_evaluation(**record)
+        return encode_evaluation(**{**record, "architecture": scope.encode(record["architecture"])})
     except (ValidationError, TypeError) as error:
         raise ValidationError(f"records[{index}]: {error}") from error
 
@@ -192,7 +228,7 @@ def encode_experiment(
         name=_name(name),
         config=encode_json(plain),
         optimizer=optimizer if isinstance(optimizer, str) else None,
-        objectives=list(check_objectives(objectives).items()),
+        objectives=None if objectives is None else list(check_objectives(objectives).items()),
         identity="custom" if callable(identity) else identity,
         if_exists=if_exists,
     )
@@ -221,12 +257,21 @@ def encode_where(where: Mapping[str, Any] | None) -> dict[str, tuple[Operator, f
     return checked
 
 
-def _outcome(fitness: Any) -> tuple[EvaluationStatus, float | None, str | None, str | None]:
-    """Read a fitness: status, value, and the class and text of the error."""
-    value = to_number(fitness, "fitness")
-    if value is None or not math.isfinite(value):
-        return "failed", None, "NoFitness", f"the fitness was {value}"
-    return "succeeded", value, None, None
+def _metrics(metrics: Mapping[str, Any] | None, outcome: Outcome) -> str:
+    if not isinstance(metrics, (Mapping, type(None))):
+        raise ValidationError(f"metrics must be a mapping of names to values, not {type(metrics).__name__}")
+    plain = to_plain(metrics, "metrics") if metrics else {}
+    if outcome.unranked_fitness is not None:
+        plain.setdefault("fitness", outcome.unranked_fitness)
+    return encode_json(plain) if plain else "{}"
+
+
+def _parents(parents: Any) -> str:
+    """Write parents as a list; a text, or whatever else is no sequence, is one parent."""
+    if parents is None or (isinstance(parents, Sized) and not len(parents)):
+        return "[]"
+    several = parents if isinstance(parents, Iterable) and not isinstance(parents, (str, bytes, Mapping)) else [parents]
+    return encode_json(to_plain(list(several), "parents"))
 
 
 def _name(name: str) -> str:
@@ -235,8 +280,12 @@ def _name(name: str) -> str:
     return name
 
 
-def _key(value: Any, where: str) -> str:
-    """Write a seed or a fidelity so that equal ones are equal texts; none is empty."""
+def encode_key(value: Any, where: str) -> str:
+    """Write a seed or a fidelity so that equal ones are equal texts; none is empty.
+
+    Raises:
+        ValidationError: it cannot be compared, or is too long.
+    """
     if value is None:
         return ""
     key = canonical_json(to_plain(value, where, finite=True))

@@ -8,8 +8,18 @@ from ray.actor import ActorHandle
 from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE, StorageConfig, fingerprint, stash_secret
 from morphml_ray.database.actor import DatabaseActor, DatabaseSettings
 from morphml_ray.database.contract import DatabaseReads, DatabaseWrites, SaveUnit
-from morphml_ray.database.encoding import encode_experiment, encode_records, encode_where, experiment_ref
+from morphml_ray.database.encoding import (
+    Scope,
+    encode_experiment,
+    encode_key,
+    encode_records,
+    encode_where,
+    experiment_ref,
+    new_write_id,
+)
+from morphml_ray.database.parts import save_in_parts
 from morphml_ray.database.recording import saves
+from morphml_ray.database.scopes import scope_of
 from morphml_ray.errors import ValidationError
 from morphml_ray.identity import encode_architecture
 from morphml_ray.model.arguments import count, text
@@ -17,13 +27,14 @@ from morphml_ray.model.records import (
     EVALUATION_STATUSES,
     EXPERIMENT_STATUSES,
     ArchitectureRecord,
+    Direction,
     EvaluationStatus,
     ExperimentRecord,
     ExperimentStatus,
     IfExists,
 )
 from morphml_ray.rpc.call import Answer, Call, call
-from morphml_ray.rpc.channel import Channel, open_channel
+from morphml_ray.rpc.channel import Channel, Prepared, open_channel
 from morphml_ray.rpc.deploy import find_actor, node_of, require_ray, serves, start_actor, stop_actor
 from morphml_ray.rpc.remote_method import remote_method
 
@@ -71,6 +82,14 @@ class DatabaseManager:
     def __repr__(self) -> str:
         return f"DatabaseManager({self.channel.place!r})"
 
+    def scope_of(self, experiment_id: int | str) -> Scope:
+        """Tell how the architectures of an experiment are told apart; asks the actor once a process.
+
+        Raises:
+            ConfigurationError: by a function, which only who made the experiment has.
+        """
+        return scope_of(self.channel, experiment_ref(experiment_id))
+
     def close(self) -> None:
         """Do nothing: the actor serves others too; ``shutdown()`` ends it."""
 
@@ -113,8 +132,11 @@ class DatabaseManager:
         return call(DatabaseActor.save_one, unit)
 
     @remote_method
-    def save_architectures(self, experiment_id: int | str, records: Sequence[Mapping[str, Any]]) -> Call[list[int]]:
+    def save_architectures(self, experiment_id: int | str, records: Sequence[Mapping[str, Any]]) -> Prepared[list[int]]:
         """Store many evaluations in one call and one transaction; gives their ids in order.
+
+        Up to 10,000 evaluations of up to 32 MB in all are stored together or not at all. More are cut into such
+        parts, each a transaction of its own; repeating the call after an error stores what is missing.
 
         Args:
             experiment_id: of an experiment that exists.
@@ -124,7 +146,7 @@ class DatabaseManager:
             ValidationError: a record is wrong; the message names its index, and nothing was stored.
             NotFoundError: there is no such experiment.
         """
-        return call(DatabaseActor.save, encode_records(experiment_id, records))
+        return save_in_parts(encode_records(experiment_id, records, self.scope_of(experiment_id)))
 
     @remote_method
     def get_best_architectures(
@@ -134,24 +156,32 @@ class DatabaseManager:
         *,
         metric: str | None = None,
         where: Mapping[str, tuple[str, float]] | None = None,
+        mode: Direction | None = None,
+        fidelity: Any = None,
+        min_seeds: int = 1,
     ) -> Call[list[ArchitectureRecord]]:
         """Rank architectures, one row each, best first, ties by the earliest.
 
-        ``fitness`` of a row is the mean over seeds and replicates at one fidelity; of several fidelities the best
-        counts. The rest of the row is the earliest evaluation's.
+        ``fitness`` of a row is the mean over seeds and replicates at one fidelity, of which ``n`` and ``std`` tell; of
+        several fidelities the best counts. The rest of the row is the earliest evaluation's.
 
         Args:
             experiment_id: of an experiment that exists.
             top_k: rows at most.
-            metric: rank by the mean of this metric instead; lower is better where the objectives say so. Reads the
-                whole experiment, while ranking by fitness costs the same at any size.
+            metric: rank by the mean of this metric instead. Reads the whole experiment, while ranking by fitness costs
+                the same at any size.
             where: conditions on metrics of the earliest evaluation, such as ``{"params": ("<", 1e6)}``.
+            mode: "max" or "min": which end of the metric is best. Needed where it is none of the objectives.
+            fidelity: only evaluations at this one, such as ``{"epochs": 5}``.
+            min_seeds: only architectures with so many evaluations at one fidelity.
 
         Raises:
             NotFoundError: there is no such experiment.
-            ValidationError: an argument is wrong.
+            ValidationError: an argument is wrong; no evaluation has such a metric; nothing says which end is best.
         """
         wanted = None if metric is None else text(metric, "metric")
+        if mode not in (None, "max", "min"):
+            raise ValidationError(f"mode must be 'max' or 'min', not {mode!r}")
         return call(
             DatabaseActor.read,
             DatabaseReads.get_best_architectures,
@@ -159,6 +189,9 @@ class DatabaseManager:
             count(top_k, "top_k", 1),
             wanted,
             encode_where(where),
+            mode,
+            None if fidelity is None else encode_key(fidelity, "fidelity"),
+            count(min_seeds, "min_seeds", 1),
         )
 
     @remote_method
@@ -247,7 +280,7 @@ class DatabaseManager:
         """
         _check_status(status)
         reference = experiment_ref(experiment_id)
-        return call(DatabaseActor.write, DatabaseWrites.update_experiment_status, reference, status)
+        return call(DatabaseActor.write, DatabaseWrites.update_experiment_status, reference, status, new_write_id())
 
     @remote_method
     def get_experiment_statistics(self, experiment_id: int | str) -> Call[dict[str, Any]]:
@@ -268,8 +301,12 @@ class DatabaseManager:
         """Delete an experiment with its evaluations; False where there was none.
 
         It is gone at once; its rows are freed in the background. Architectures stay: other experiments share them.
+
+        Raises:
+            ValidationError: a text that could mean two experiments, one by its name and one by its id: pass the int.
         """
-        return call(DatabaseActor.write, DatabaseWrites.delete_experiment, experiment_ref(experiment_id))
+        reference = experiment_ref(experiment_id)
+        return call(DatabaseActor.write, DatabaseWrites.delete_experiment, reference, new_write_id())
 
     @remote_method
     def hash_architecture(self, architecture: Any) -> Answer[str]:

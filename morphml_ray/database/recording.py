@@ -18,7 +18,13 @@ _ARGUMENTS = (inspect.getdoc(encode_save) or "").partition("\n\n")[2]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
+
+
+class HasScopes(Protocol):
+    """What records into any experiment."""
+
+    def scope_of(self, experiment_id: int | str) -> Scope:
+        """Tell how the architectures of an experiment are told apart."""
 
 
 class HasScope(Protocol):
@@ -26,20 +32,22 @@ class HasScope(Protocol):
 
     @property
     def scope(self) -> Scope:
-        """The experiment."""
+        """The experiment, and how its architectures are told apart."""
 
 
 S = TypeVar("S", bound=HasScope)
+T = TypeVar("T", bound=HasScopes)
 
 
 def _saves(encode: Callable[P, SaveUnit]) -> Callable[[Callable[[T, SaveUnit], R]], Callable[Concatenate[T, P], R]]:
-    signature = inspect.signature(encode)
+    parameters = list(inspect.signature(encode).parameters.values())
 
     def decorate(method: Callable[[T, SaveUnit], R]) -> Callable[Concatenate[T, P], R]:
-        def save(owner: T, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            return method(owner, encode(*args, **kwargs))
+        def save(owner: T, /, experiment_id: Any, architecture: Any, *args: Any, **kwargs: Any) -> R:
+            encoded = owner.scope_of(experiment_id).encode(architecture)
+            return method(owner, encode_save(experiment_id, encoded, *args, **kwargs))
 
-        return _shown(save, method, list(signature.parameters.values()))
+        return _shown(save, method, parameters)  # type: ignore[arg-type]  # P begins with these two
 
     return decorate
 
@@ -52,17 +60,21 @@ def _records(
     def decorate(method: Callable[[S, SaveUnit], R]) -> Callable[Concatenate[S, P], R]:
         def record(owner: S, /, architecture: Any, *args: Any, **kwargs: Any) -> R:
             scope = owner.scope
-            encoded: Any = scope.encode(architecture)
-            return method(owner, encode_save(scope.experiment_id, encoded, *args, **kwargs))
+            return method(owner, encode_save(scope.experiment_id, scope.encode(architecture), *args, **kwargs))
 
         return _shown(record, method, parameters)  # type: ignore[arg-type]  # P begins with the architecture
 
     return decorate
 
 
+Owner = TypeVar("Owner")
+
+
 def _shown(
-    wrapper: Callable[Concatenate[T, P], R], method: Callable[[T, SaveUnit], R], parameters: list[inspect.Parameter]
-) -> Callable[Concatenate[T, P], R]:
+    wrapper: Callable[Concatenate[Owner, P], R],
+    method: Callable[[Owner, SaveUnit], R],
+    parameters: list[inspect.Parameter],
+) -> Callable[Concatenate[Owner, P], R]:
     """Let a wrapper have the name and the text of its method, and the arguments that it takes instead."""
     own = inspect.signature(method)
     shown: Any = update_wrapper(wrapper, method)

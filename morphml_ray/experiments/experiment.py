@@ -1,25 +1,27 @@
 """The friendly object of one experiment."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import Self
+
 from morphml_ray.database.actor import DatabaseActor
-from morphml_ray.database.contract import SaveUnit
-from morphml_ray.database.encoding import Scope
+from morphml_ray.database.contract import DatabaseReads, SaveUnit
+from morphml_ray.database.encoding import Scope, encode_key
 from morphml_ray.database.manager import DatabaseManager
 from morphml_ray.database.recording import records
-from morphml_ray.errors import ConfigurationError
+from morphml_ray.experiments.history import History
 from morphml_ray.experiments.recorder import Recorder
+from morphml_ray.experiments.table import Table
 from morphml_ray.identity import Identity
-from morphml_ray.model.records import ArchitectureRecord
-from morphml_ray.rpc.call import Call, call
-from morphml_ray.rpc.channel import Channel
+from morphml_ray.model.records import ArchitectureRecord, Direction, ExperimentStatus
+from morphml_ray.rpc.call import Answer, Call, call
+from morphml_ray.rpc.channel import Channel, Prepared, Steps
 from morphml_ray.rpc.remote_method import remote_method
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PAGE = 5_000
 
 
 class Experiment:
@@ -39,7 +41,6 @@ class Experiment:
         self.name = name
         self.channel = channel
         self.scope = Scope(experiment_id, identity)
-        self._database = DatabaseManager.over(channel)
 
     def __repr__(self) -> str:
         return f"Experiment({self.name!r}, id={self.id})"
@@ -58,50 +59,94 @@ class Experiment:
         """Make a recorder, which does not wait for each record: use it in a ``with`` block."""
         return Recorder(self.channel, self.scope)
 
+    @remote_method
+    def key(self, architecture: Any) -> Answer[str]:
+        """Give the key of an architecture in this experiment, computed in the caller.
+
+        Raises:
+            TypeError: the architecture is of no known type.
+            ValidationError: it is no valid graph, or holds values that cannot be stored.
+        """
+        return Answer(self.scope.encode(architecture).key)
+
+    @remote_method
+    def lookup(self, architecture: Any, *, seed: Any = None, fidelity: Any = None) -> Call[ArchitectureRecord | None]:
+        """Find the answer to an evaluation: its earliest success, or else its earliest failure, or None.
+
+        Args:
+            architecture: as for ``record``.
+            seed: of the evaluation; None finds what was recorded without one.
+            fidelity: of the evaluation; None finds what was recorded without one.
+
+        Raises:
+            NotFoundError: the experiment was deleted.
+        """
+        return call(
+            DatabaseActor.read,
+            DatabaseReads.find_evaluation,
+            self.id,
+            self.scope.encode(architecture).key,
+            encode_key(fidelity, "fidelity"),
+            encode_key(seed, "seed"),
+        )
+
+    @remote_method
     def best(
         self,
         k: int = 10,
         *,
         metric: str | None = None,
         where: Mapping[str, tuple[str, float]] | None = None,
-    ) -> list[ArchitectureRecord]:
+        mode: Direction | None = None,
+        fidelity: Any = None,
+        min_seeds: int = 1,
+    ) -> Prepared[list[ArchitectureRecord]]:
         """Rank architectures, best first; see ``DatabaseManager.get_best_architectures``."""
-        return self._database.get_best_architectures(self.id, k, metric=metric, where=where)
+        return DatabaseManager.get_best_architectures.prepare(
+            self, self.id, k, metric=metric, where=where, mode=mode, fidelity=fidelity, min_seeds=min_seeds
+        )
 
-    def statistics(self) -> dict[str, Any]:
+    @remote_method
+    def statistics(self) -> Prepared[dict[str, Any]]:
         """Summarise; see ``DatabaseManager.get_experiment_statistics``."""
-        return self._database.get_experiment_statistics(self.id)
+        return DatabaseManager.get_experiment_statistics.prepare(self, self.id)
 
-    def history(self) -> list[ArchitectureRecord]:
+    @remote_method
+    def history(self) -> Steps[list[ArchitectureRecord]]:
         """List all evaluations in the order of their ids, the failed ones too."""
-        return list(self._pages())
+        return History(self.id)
 
-    def to_pandas(self) -> "pd.DataFrame":
+    @remote_method
+    def to_pandas(self) -> Steps["pd.DataFrame"]:
         """Give all evaluations as a DataFrame: a row each, a column for each field and each metric.
+
+        Every column is of one type that Parquet can hold: lists, dicts and graphs, and whatever differs in type from
+        row to row, are JSON texts.
 
         Raises:
             ConfigurationError: pandas is not installed.
         """
-        try:
-            import pandas as pd  # noqa: PLC0415 - optional
-        except ImportError as error:
-            raise ConfigurationError("to_pandas() needs pandas: pip install 'morphml-ray[demo]', or pandas") from error
-        rows = [_flat(record) for record in self._pages()]
-        index = pd.Index([row.pop("id") for row in rows], name="id")
-        frame: pd.DataFrame = pd.DataFrame(rows, index=index)
-        return frame
+        return Table(self.id)
 
-    def _pages(self) -> Iterator[ArchitectureRecord]:
-        after_id = None
-        while page := self._database.list_architectures(self.id, after_id=after_id, limit=PAGE):
-            yield from page
-            if len(page) < PAGE:
-                return
-            after_id = page[-1].id
+    @remote_method
+    def complete(self, status: ExperimentStatus = "completed") -> Prepared[None]:
+        """Set the status; a ``with`` block sets "completed" when it ends, "failed" when an exception ends it.
 
+        Raises:
+            ValidationError: there is no such status.
+            NotFoundError: the experiment was deleted.
+        """
+        return DatabaseManager.update_experiment_status.prepare(self, self.id, status)
 
-def _flat(record: ArchitectureRecord) -> dict[str, Any]:
-    """One row of a table; a metric that has the name of a field gets a prefix."""
-    fields = {name: value for name, value in vars(record).items() if name != "metrics"}
-    metrics = {(f"metric_{name}" if name in fields else name): value for name, value in record.metrics.items()}
-    return fields | metrics
+    @remote_method
+    def delete(self) -> Prepared[bool]:
+        """Delete the experiment with its evaluations; False where that was done already."""
+        return DatabaseManager.delete_experiment.prepare(self, self.id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.complete("completed" if error is None else "failed")

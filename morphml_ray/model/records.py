@@ -8,15 +8,14 @@ from typing import Any, Literal, get_args
 from morphml_ray.errors import ValidationError
 
 ExperimentStatus = Literal["created", "running", "paused", "completed", "failed", "archived"]
-EvaluationStatus = Literal[
-    "pending", "running", "succeeded", "failed", "oom", "timeout", "pruned", "cancelled", "lost", "invalid"
-]
+FailureStatus = Literal["failed", "oom", "timeout", "pruned", "cancelled", "lost", "invalid"]
+EvaluationStatus = Literal["pending", "running", "succeeded"] | FailureStatus
 Direction = Literal["max", "min"]
 OnDuplicate = Literal["keep_first", "keep_best", "replicate"]
 IfExists = Literal["error", "reuse"]
 
 EXPERIMENT_STATUSES: tuple[ExperimentStatus, ...] = get_args(ExperimentStatus)
-EVALUATION_STATUSES: tuple[EvaluationStatus, ...] = get_args(EvaluationStatus)
+EVALUATION_STATUSES: tuple[EvaluationStatus, ...] = ("pending", "running", "succeeded", *get_args(FailureStatus))
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,8 @@ class ArchitectureRecord:
         replicate: 0 for the first evaluation of its key, then 1, 2, ...
         parents: as given.
         error: why the evaluation failed; None where it succeeded.
+        n: how many evaluations ``fitness`` is the mean of: in top lists of seeds and replicates, else 1.
+        std: their standard deviation (of a sample); None where ``n`` is 1.
     """
 
     id: int
@@ -88,6 +89,8 @@ class ArchitectureRecord:
     replicate: int = 0
     parents: tuple[Any, ...] = ()
     error: str | None = None
+    n: int = 1
+    std: float | None = None
 
 
 def check_objectives(objectives: Mapping[str, str] | None) -> dict[str, Direction]:

@@ -3,7 +3,8 @@
 import inspect
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, cast, get_args, overload
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, Union, cast, get_args, get_origin, overload
 
 from typing_extensions import ParamSpec, TypeVar
 
@@ -48,6 +49,10 @@ class RemoteMethod(Generic[P, R]):
         _, *parameters = self.__signature__.parameters.values()
         self._bound_signature = self.__signature__.replace(parameters=parameters)
 
+    def prepare(self, owner: Facade, *args: P.args, **kwargs: P.kwargs) -> Prepared[R]:
+        """Check and encode, and give what is to be sent, for another method to send."""
+        return self._prepare(owner, *args, **kwargs)
+
     def __call__(self, owner: Facade, *args: P.args, **kwargs: P.kwargs) -> R:
         """Wait for the answer, as the method of a class is called with its object."""
         return owner.channel.wait(self._prepare(owner, *args, **kwargs))
@@ -85,5 +90,8 @@ def remote_method(prepare: Callable[Concatenate[Any, P], Prepared[R]]) -> Remote
 
 def _shown(signature: inspect.Signature) -> inspect.Signature:
     """Give the signature with the answer in place of what is sent: ``Call[int]`` becomes ``int``."""
-    (answer,) = get_args(signature.return_annotation) or (Any,)
+    prepared = signature.return_annotation
+    if get_origin(prepared) in (Union, UnionType):  # Prepared[int] is any of the three
+        prepared = get_args(prepared)[0]
+    (answer,) = get_args(prepared)
     return signature.replace(return_annotation=answer)

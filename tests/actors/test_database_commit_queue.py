@@ -21,6 +21,7 @@ from morphml_ray.database.encoding import encode_evaluation, encode_experiment
 from morphml_ray.database.sql import SqlDatabase
 from morphml_ray.devstack import DevStack
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, NotFoundError, Overloaded, ValidationError
+from morphml_ray.testing.database.caller import delete
 
 
 def evaluation(number: int, **changes: Any) -> EncodedEvaluation:
@@ -155,7 +156,7 @@ def test_closing_commits_what_waits(opened: Opened, sqlite_path: Path) -> None:
 
 def test_a_deleted_experiment_is_purged_in_the_background(opened: Opened, sqlite_path: Path) -> None:
     opened.save(*(evaluation(number) for number in range(700))).result(20)
-    assert opened.queue.run(lambda: opened.database.delete_experiment("one"), in_s(20)).result(20)
+    assert opened.queue.run(lambda: delete(opened.database, "one"), in_s(20)).result(20)
     assert opened.database.get_experiment("one") is None
     with closing(sqlite3.connect(sqlite_path)) as connection:
         wait_until(lambda: not connection.execute("SELECT 1 FROM experiments").fetchall(), 20)

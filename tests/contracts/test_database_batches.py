@@ -83,7 +83,7 @@ class Model:
             "num_failed": len(self.rows) - len(fitness),
             "num_proposals": len(self.written),
             "num_duplicates": len(self.written) - len(self.rows),
-            "best_fitness": min(fitness, key=lambda value: value * self.sign, default=None),
+            "best_fitness": next((mean for _, mean in self.best()), None),
             "avg_fitness": sum(fitness) / len(fitness) if fitness else None,
             "min_fitness": min(fitness, default=None),
             "max_fitness": max(fitness, default=None),

@@ -20,7 +20,7 @@ from morphml_ray.database.sql import SqlDatabase
 from morphml_ray.devstack import PostgresServer
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, MorphMLRayError
 from morphml_ray.testing import DatabaseContract
-from morphml_ray.testing.database.caller import best, create, evaluation, only, page, save
+from morphml_ray.testing.database.caller import best, create, evaluation, only, page, save, set_status
 from morphml_ray.testing.database.storing import Stored
 
 
@@ -79,7 +79,7 @@ def test_lesson_4_counters_are_the_rows_of_the_tables(database: SqlDatabase, emp
     number = create(database)
     save(database, number, *[evaluation(i, i / 4, {"m": i}) for i in range(3)], evaluation(3, None), evaluation(0, 9.0))
     save(database, number, evaluation(1, 0.75, on_duplicate="keep_best"), evaluation(2, 0.5, on_duplicate="replicate"))
-    counters = "SELECT num_succeeded, num_failed, num_proposals, fitness_sum FROM experiments"
+    counters = "SELECT num_succeeded, num_failed, num_proposals, fitness_total FROM experiments"
     assert ask(empty_postgres_url, counters) == [(4, 1, 7, 1.75)]
     assert ask(empty_postgres_url, "SELECT count(fitness), count(*), sum(fitness) FROM evaluations") == [(4, 5, 1.75)]
     assert ask(empty_postgres_url, "SELECT outcome, count(*) FROM proposals GROUP BY 1 ORDER BY 1") == [
@@ -294,7 +294,7 @@ def test_lesson_13_no_call_looks_at_all_rows(reopen: Callable[[], SqlDatabase], 
         "page": touched.by(lambda: page(database, number, after_id=last, limit=10)),
         "generation": touched.by(lambda: page(database, number, generation=7, limit=5)),
         "hash": touched.by(lambda: database.get_architecture_by_hash(evaluation(1).key, number)),
-        "status": touched.by(lambda: database.update_experiment_status(number, "running")),
+        "status": touched.by(lambda: set_status(database, number, "running")),
     }
     assert all(rows.values())
     # A top list looks at 64 rows of each of three tables, for architectures of several fidelities.

@@ -21,7 +21,7 @@ from morphml_ray.database.sql import SqlDatabase
 from morphml_ray.database.sql.driver_errors import translated
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, ConflictError, CorruptDataError
 from morphml_ray.testing import DatabaseContract
-from morphml_ray.testing.database.caller import best, create, evaluation, page, save
+from morphml_ray.testing.database.caller import best, create, evaluation, page, save, set_status
 from morphml_ray.testing.database.storing import Stored
 
 OWN_IT = """
@@ -86,8 +86,8 @@ def test_lesson_4_counters_are_the_rows_of_the_tables(database: SqlDatabase, pat
     number = create(database)
     save(database, number, *[evaluation(i, i / 4) for i in range(3)], evaluation(3, None), evaluation(0, 9.0))
     save(database, number, evaluation(1, 0.75, on_duplicate="keep_best"), evaluation(2, 0.5, on_duplicate="replicate"))
-    counters = "SELECT num_succeeded, num_failed, num_proposals, fitness_sum FROM experiments"
-    assert ask(path, counters) == [(4, 1, 7, 1.75)]
+    counters = "SELECT num_succeeded, num_failed, num_proposals, fitness_total FROM experiments"
+    assert ask(path, counters) == [(4, 1, 7, "1.75")]
     assert ask(path, "SELECT count(fitness), count(*), sum(fitness) FROM evaluations") == [(4, 5, 1.75)]
     assert ask(path, "SELECT outcome, count(*) FROM proposals GROUP BY 1 ORDER BY 1") == [
         ("forced", 1),
@@ -334,7 +334,7 @@ def test_lesson_13_no_cost_grows_with_the_rows(database: SqlDatabase) -> None:
             "page": steps.of(lambda: page(database, number, after_id=last, limit=10)),
             "generation": steps.of(lambda: page(database, number, generation=7, limit=5)),
             "hash": steps.of(lambda: database.get_architecture_by_hash(evaluation(one).key, number)),
-            "status": steps.of(lambda: database.update_experiment_status(number, "running")),
+            "status": steps.of(lambda: set_status(database, number, "running")),
         }
 
     fill(300)

@@ -18,7 +18,7 @@ UNIT = SaveUnit(1, [encode_evaluation({"a": 1}, 0.5)])
 
 REPORTED = [
     *("architecture", "fitness", "metrics", "generation", "worker_id", "duration"),
-    *("seed", "fidelity", "parents", "on_duplicate"),
+    *("seed", "fidelity", "parents", "on_duplicate", "status", "error", "write_id"),
 ]
 
 
@@ -52,7 +52,7 @@ def test_mypy_knows_what_arrives() -> None:
         DatabaseActor.read, DatabaseReads.list_architectures, 1, None, None, None, 10
     )
     found: Call[mr.ArchitectureRecord | None] = call(DatabaseActor.read, DatabaseReads.get_architecture_by_hash, "", 1)
-    deleted: Call[bool] = call(DatabaseActor.write, DatabaseWrites.delete_experiment, 1)
+    deleted: Call[bool] = call(DatabaseActor.write, DatabaseWrites.delete_experiment, 1, "id")
     assert [one.method for one in (saved, listed, found, deleted)] == ["save_one", "read", "read", "write"]
 
 
@@ -79,7 +79,7 @@ def test_help_shows_what_a_user_calls(facade: type) -> None:
     assert "RemoteMethod" not in shown
     assert "unit: " not in shown
     assert {
-        mr.DatabaseManager: "save_architecture(self, experiment_id: int | str, architecture: Any, fitness: Any, ",
+        mr.DatabaseManager: "save_architecture(self, experiment_id: int | str, architecture: Any, fitness: Any = None",
         mr.DistributedCache: "increment(self, key: str, amount: int = 1) -> int | None",
         mr.ArtifactStore: "list_keys(self, prefix: str = '') -> list[str]",
     }[facade] in shown

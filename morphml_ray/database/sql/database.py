@@ -21,10 +21,11 @@ from morphml_ray.database.sql import experiments, queries
 from morphml_ray.database.sql.dialects import dialect_for
 from morphml_ray.database.sql.driver_errors import translated
 from morphml_ray.database.sql.migrating import migrate
+from morphml_ray.database.sql.ranking import Ranking
 from morphml_ray.database.sql.saving import Batch
 from morphml_ray.database.sql.statements import SaveStatements
 from morphml_ray.errors import BackendUnavailable, MorphMLRayError, ValidationError
-from morphml_ray.model.records import EvaluationStatus, ExperimentRecord, ExperimentStatus
+from morphml_ray.model.records import Direction, EvaluationStatus, ExperimentRecord, ExperimentStatus
 
 
 class SqlDatabase:
@@ -129,15 +130,15 @@ class SqlDatabase:
         with self._transaction("create_experiment") as connection:
             return experiments.create(connection, self._dialect, experiment, _now())
 
-    def update_experiment_status(self, experiment: ExperimentRef, status: ExperimentStatus) -> None:
+    def update_experiment_status(self, experiment: ExperimentRef, status: ExperimentStatus, write_id: str) -> None:
         """See ``Database.update_experiment_status``."""
         with self._transaction("update_experiment_status") as connection:
-            experiments.update_status(connection, experiment, status, _now())
+            experiments.update_status(connection, experiment, status, write_id, _now())
 
-    def delete_experiment(self, experiment: ExperimentRef) -> bool:
+    def delete_experiment(self, experiment: ExperimentRef, write_id: str) -> bool:
         """See ``Database.delete_experiment``."""
         with self._transaction("delete_experiment") as connection:
-            return experiments.delete(connection, experiment, _now())
+            return experiments.delete(connection, experiment, write_id, _now())
 
     def purge(self, limit: int) -> int:
         """See ``Database.purge``."""
@@ -176,10 +177,22 @@ class SqlDatabase:
         top_k: int,
         metric: str | None,
         where: Mapping[str, tuple[Operator, float]],
+        mode: Direction | None = None,
+        fidelity_key: str | None = None,
+        min_seeds: int = 1,
     ) -> EncodedRecords:
         """See ``Database.get_best_architectures``."""
         with self._transaction("get_best_architectures") as connection:
-            return EncodedRecords(queries.Ranking(connection, experiment).best(top_k, metric, where))
+            ranking = Ranking(self._dialect, connection, experiment, fidelity_key, min_seeds)
+            return EncodedRecords(ranking.best(top_k, metric, mode, where))
+
+    def find_evaluation(
+        self, experiment: ExperimentRef, architecture_hash: str, fidelity_key: str, seed_key: str
+    ) -> EncodedRecord | None:
+        """See ``Database.find_evaluation``."""
+        with self._transaction("find_evaluation") as connection:
+            row = queries.find_evaluation(connection, experiment, architecture_hash, fidelity_key, seed_key)
+            return None if row is None else EncodedRecord(row)
 
     def get_architecture_by_hash(
         self, architecture_hash: str, experiment: ExperimentRef | None

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from morphml_ray.config import check_directory, check_local_filesystem
 from morphml_ray.database.sql.prepared import Columns, Prepared, Row
+from morphml_ray.database.sql.totals import ExactMean, add_totals
 from morphml_ray.errors import ConfigurationError, ConflictError
 
 CONNECT_TIMEOUT_S = 5
@@ -46,6 +47,12 @@ class Dialect(Protocol):
 
     def moment(self, moment: datetime) -> Any:
         """Write a time as the driver stores it."""
+
+    def add_exactly(self, total: sa.ColumnElement[Any], sent: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Add what was sent as text to an exact total."""
+
+    def mean(self, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Give the mean of floats, also where their sum is no float."""
 
     def begin_save(self, connection: sa.Connection) -> None:
         """Prepare a transaction for the write path."""
@@ -126,6 +133,17 @@ class PostgresDialect:
         """Leave it to the driver."""
         return moment
 
+    def add_exactly(self, total: sa.ColumnElement[Any], sent: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Add numerics."""
+        return total + sa.cast(sent, sa.Numeric)
+
+    def mean(self, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Average as numerics, which the shortest texts of the floats give exactly."""
+        exact = sa.func.avg(sa.cast(sa.cast(value, sa.Text), sa.Numeric))
+        # What is too small for a float is an error to the server.
+        is_tiny = sa.func.abs(exact) < sa.literal_column("1e-320", sa.Numeric)
+        return sa.case((is_tiny, sa.literal_column("0.0", sa.Double)), else_=sa.cast(exact, sa.Double))
+
     def begin_save(self, connection: sa.Connection) -> None:
         """Allow plans by index only.
 
@@ -178,6 +196,8 @@ class SqliteDialect:
         @sa.event.listens_for(engine, "connect")
         def configure(connection: Any, _record: object) -> None:
             connection.isolation_level = None  # the driver would begin late and commit before DDL
+            connection.create_function("add_totals", 2, add_totals, deterministic=True)
+            connection.create_aggregate("exact_mean", 1, ExactMean)
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 connection.execute(f"PRAGMA {pragma}")
 
@@ -244,6 +264,14 @@ class SqliteDialect:
     def moment(self, moment: datetime) -> Any:
         """Write it as SQLAlchemy reads it: UTC, without a zone."""
         return moment.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+    def add_exactly(self, total: sa.ColumnElement[Any], sent: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Add decimal texts, by a function of this process."""
+        return sa.func.add_totals(total, sent)
+
+    def mean(self, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Average by a function of this process."""
+        return sa.func.exact_mean(value)
 
     def begin_save(self, connection: sa.Connection) -> None:
         """Nothing to prepare."""

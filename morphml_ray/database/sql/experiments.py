@@ -8,8 +8,8 @@ from morphml_ray.database.contract import ExperimentRef, NewExperiment
 from morphml_ray.database.sql.dialects import Dialect
 from morphml_ray.database.sql.queries import could_mean, require_experiment
 from morphml_ray.database.sql.schema import evaluations, events, experiments, proposals
-from morphml_ray.errors import AlreadyExistsError, ValidationError
-from morphml_ray.model.plain import encode_json
+from morphml_ray.errors import AlreadyExistsError, ConfigurationError, ValidationError
+from morphml_ray.model.plain import decode_json, encode_json
 from morphml_ray.model.records import ExperimentStatus
 
 _FINAL = ("completed", "failed")
@@ -17,13 +17,14 @@ _FINAL = ("completed", "failed")
 
 def create(connection: sa.Connection, dialect: Dialect, new: NewExperiment, now: datetime) -> int:
     """See ``Database.create_experiment``."""
-    first = new.objectives[0][1] if new.objectives else "max"
+    objectives = [list(pair) for pair in new.objectives or ()]
+    first = objectives[0][1] if objectives else "max"
     values = {
         "write_id": new.write_id,
         "name": new.name,
         "status": "running",
         "optimizer": new.optimizer,
-        "objectives": _json([list(pair) for pair in new.objectives]),
+        "objectives": _json(objectives),
         "fitness_sign": 1 if first == "min" else -1,
         "config": sa.cast(sa.literal(new.config, sa.Text), experiments.c.config.type),
         "identity": new.identity,
@@ -34,7 +35,9 @@ def create(connection: sa.Connection, dialect: Dialect, new: NewExperiment, now:
     # A repeated write finds its experiment also where that was deleted, and its name taken, in between.
     is_repeat = experiments.c.write_id == new.write_id
     query = (
-        sa.select(experiments.c.id, experiments.c.write_id)
+        sa.select(
+            experiments.c.id, experiments.c.write_id, sa.cast(experiments.c.objectives, sa.Text).label("objectives")
+        )
         .where(sa.or_(is_repeat, experiments.c.name == new.name))
         .order_by(is_repeat.desc())
         .limit(1)
@@ -46,34 +49,45 @@ def create(connection: sa.Connection, dialect: Dialect, new: NewExperiment, now:
         raise AlreadyExistsError(
             f"there is an experiment {new.name!r} already: choose another name, or if_exists='reuse'"
         )
+    elif row.write_id != new.write_id and new.objectives is not None and decode_json(row.objectives) != objectives:
+        raise ConfigurationError(
+            f"the experiment {new.name!r} has the objectives {dict(decode_json(row.objectives))}, not "
+            f"{dict(new.objectives)}: state those, leave objectives= out, or choose another name"
+        )
     return int(row.id)
 
 
 def update_status(
-    connection: sa.Connection, experiment: ExperimentRef, status: ExperimentStatus, now: datetime
+    connection: sa.Connection, experiment: ExperimentRef, status: ExperimentStatus, write_id: str, now: datetime
 ) -> None:
     """See ``Database.update_experiment_status``."""
+    if _happened(connection, write_id):
+        return
     row = require_experiment(connection, experiment)
     values = {"status": status, "updated_at": now, "finished_at": now if status in _FINAL else None}
     connection.execute(sa.update(experiments).where(experiments.c.id == row.id).values(values))
-    _note(connection, row.id, "status", {"from": row.status, "to": status}, now)
+    _note(connection, row.id, "status", {"from": row.status, "to": status}, now, write_id)
 
 
-def delete(connection: sa.Connection, experiment: ExperimentRef, now: datetime) -> bool:
+def delete(connection: sa.Connection, experiment: ExperimentRef, write_id: str, now: datetime) -> bool:
     """See ``Database.delete_experiment``."""
+    if _happened(connection, write_id):
+        return True
     rows = connection.execute(sa.select(experiments).where(could_mean(experiment), ~experiments.c.is_deleted)).all()
     if not rows:
         return False
-    if isinstance(experiment, str) and any(row.name != experiment for row in rows):
-        (row,) = (row for row in rows if row.name != experiment)
+    numbered = [row for row in rows if isinstance(experiment, str) and row.name != experiment]
+    if numbered:
         raise ValidationError(
-            f"{experiment!r} may mean the experiment {row.name!r} with that id: to delete it pass the int {row.id}, to "
-            "delete another pass its int"
+            f"{experiment!r} may mean the experiment {numbered[0].name!r} with that id: to delete it pass the int "
+            f"{numbered[0].id}, to delete another pass its int"
         )
     (row,) = rows
     # The name is free again at once; the row goes when the last of its evaluations has gone.
     values = {"is_deleted": True, "name": f"{row.name}\t{row.write_id}", "updated_at": now}
     connection.execute(sa.update(experiments).where(experiments.c.id == row.id).values(values))
+    # Of no experiment: it is remembered when the rows have gone.
+    _note(connection, None, "deleted", {"id": row.id, "name": row.name}, now, write_id)
     return True
 
 
@@ -91,9 +105,22 @@ def purge(connection: sa.Connection, limit: int) -> int:
     return connection.execute(sa.delete(experiments).where(experiments.c.id == experiment_id)).rowcount
 
 
-def _note(connection: sa.Connection, experiment_id: int, kind: str, detail: object, now: datetime) -> None:
+def _happened(connection: sa.Connection, write_id: str) -> bool:
+    """Tell whether a change was made already: Ray repeats calls whose answer was lost."""
+    found = sa.select(events.c.id).where(events.c.write_id == write_id)
+    return connection.execute(found).first() is not None
+
+
+def _note(
+    connection: sa.Connection,
+    experiment_id: int | None,
+    kind: str,
+    detail: object,
+    now: datetime,
+    write_id: str | None = None,
+) -> None:
     values = {"experiment_id": experiment_id, "kind": kind, "detail": _json(detail), "created_at": now}
-    connection.execute(sa.insert(events).values(values))
+    connection.execute(sa.insert(events).values(values | {"write_id": write_id}))
 
 
 def _json(value: object) -> sa.ColumnElement[str]:

@@ -4,8 +4,9 @@ The statements are set-based: PostgreSQL runs each once a round, SQLite inside t
 batch is one round.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from morphml_ray.database.sql.prepared import Prepared, Row
 from morphml_ray.database.sql.rounds import Item, split_rounds
 from morphml_ray.database.sql.schema import evaluations, experiments, sent_type, stored_value
 from morphml_ray.database.sql.statements import ARCHITECTURE_COLUMNS, STORED_FIELDS, SaveStatements
+from morphml_ray.database.sql.totals import total_of
 from morphml_ray.errors import MorphMLRayError, NotFoundError
 
 _KEY_FIELDS = frozenset({"write_id", "protocol_hash", "fidelity_key", "seed_key"})
@@ -38,9 +40,10 @@ class _Totals:
     """What one batch adds to an experiment's counters."""
 
     succeeded: int = 0
-    failed: int = 0
     proposals: int = 0
-    fitness_sum: float = 0.0
+    fitness: list[float] = field(default_factory=list)
+    """What is added to the sum, and, negative, what is taken from it."""
+    failures: Counter[str] = field(default_factory=Counter)
 
 
 class Batch:
@@ -174,7 +177,7 @@ class Batch:
         values: dict[str, Any] = {name: _as_stored(name, getattr(new, name)) for name in _REPLACED_FIELDS}
         values["finished_at"] = self._now
         self._connection.execute(sa.update(evaluations).where(evaluations.c.id == old.id).values(values))
-        self._totals_of(item).fitness_sum += new.fitness - old.fitness
+        self._totals_of(item).fitness += [new.fitness, -old.fitness]
         self._rank([(item, old.architecture_id)])
         return new.fitness
 
@@ -191,7 +194,7 @@ class Batch:
                 one.c.status == "succeeded",
             )
             first = sa.select(sa.func.min(one.c.id)).where(members).scalar_subquery()
-            mean = sa.select(sa.func.avg(one.c.fitness)).where(members).scalar_subquery()
+            mean = sa.select(self._dialect.mean(one.c.fitness)).where(members).scalar_subquery()
             self._connection.execute(
                 sa.update(evaluations).where(evaluations.c.id == first).values(rank_loss=mean * item.fitness_sign)
             )
@@ -208,14 +211,21 @@ class Batch:
     def _count(self, item: Item) -> None:
         totals = self._totals_of(item)
         if item.evaluation.fitness is None:
-            totals.failed += 1
+            totals.failures[item.evaluation.status] += 1
         else:
             totals.succeeded += 1
-            totals.fitness_sum += item.evaluation.fitness
+            totals.fitness.append(item.evaluation.fitness)
 
     def _add_totals(self) -> None:
-        rows = [(number, *astuple(self._totals[number])) for number in sorted(self._totals)]
+        totals = sorted(self._totals.items())
+        rows = [
+            (number, one.succeeded, one.failures.total(), one.proposals, format(total_of(one.fitness), "f"))
+            for number, one in totals
+        ]
         self._run(self._statements.add_totals, rows, self._moment)
+        failed = [(number, *counted) for number, one in totals for counted in sorted(one.failures.items())]
+        if failed:
+            self._run(self._statements.add_failures, failed)
 
 
 def _as_stored(name: str, value: Any) -> sa.ColumnElement[Any]:

@@ -16,6 +16,8 @@ NAMING = {
 
 BigId = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 Json = sa.Text().with_variant(JSONB, "postgresql")
+Total = sa.Text().with_variant(sa.Numeric(), "postgresql")
+"""An exact sum: decimal text on SQLite, which knows no such numbers."""
 WriteId = sa.Text().with_variant(UUID(as_uuid=False), "postgresql")
 
 
@@ -69,11 +71,11 @@ experiments = sa.Table(
     sa.Column("num_succeeded", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("num_failed", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("num_proposals", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Column("fitness_sum", sa.Double, nullable=False, server_default="0"),
     sa.Column("is_deleted", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Column("finished_at", UtcDateTime),
+    sa.Column("fitness_total", Total, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
 
@@ -161,6 +163,14 @@ sa.Index(
     evaluations.c.id,
 )
 
+failures = sa.Table(
+    "failures",
+    metadata,
+    sa.Column("experiment_id", BigId, sa.ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("status", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+
 proposals = sa.Table(
     "proposals",
     metadata,
@@ -194,11 +204,14 @@ events = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("detail", Json, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    # Of a change that a caller asked for: repeating it repeats nothing.
+    sa.Column("write_id", WriteId),
+    sa.Index("uq_events_write_id", "write_id", unique=True),
     sqlite_autoincrement=True,
 )
 
 
-_SENT_AS_TEXT = (Json, WriteId)
+_SENT_AS_TEXT = (Json, WriteId, Total)
 
 
 def sent_type(column: sa.Column[Any]) -> "sa.types.TypeEngine[Any]":

@@ -14,6 +14,7 @@ from morphml_ray.database.sql.schema import (
     architectures,
     evaluations,
     experiments,
+    failures,
     proposals,
     sent_type,
     stored_value,
@@ -56,8 +57,10 @@ TOTAL_COLUMNS: Columns = {
     "succeeded": sa.BigInteger(),
     "failed": sa.BigInteger(),
     "proposals": sa.BigInteger(),
-    "fitness_sum": sa.Double(),
+    "fitness_total": sa.Text(),
 }
+
+FAILURE_COLUMNS: Columns = {"experiment_id": sa.BigInteger(), "status": sa.Text(), "number": sa.BigInteger()}
 
 LOOKUP_COLUMNS = ("write_id", "experiment_id", "key", *_KEY)
 
@@ -74,6 +77,7 @@ class SaveStatements:
         insert_evaluations: over ``EVALUATION_COLUMNS``, with ``now``; leaves out what has its answer.
         insert_proposals: over ``PROPOSAL_COLUMNS``.
         add_totals: over ``TOTAL_COLUMNS``, with ``now``.
+        add_failures: over ``FAILURE_COLUMNS``.
         find_written: write id -> evaluation, of writes that happened already.
         find_added: write id -> evaluation, of rows just inserted.
         find_answers: over ``LOOKUP_COLUMNS``; of several answers to a key the one that counts comes last.
@@ -87,6 +91,7 @@ class SaveStatements:
         self.insert_evaluations = self._insert_evaluations()
         self.insert_proposals = self._insert_proposals()
         self.add_totals = self._add_totals()
+        self.add_failures = self._add_failures()
         self.find_written = self._find_written()
         self.find_added = self._find_added()
         self.find_answers = self._find_answers()
@@ -155,11 +160,21 @@ class SaveStatements:
                 num_succeeded=table.num_succeeded + rows.c.succeeded,
                 num_failed=table.num_failed + rows.c.failed,
                 num_proposals=table.num_proposals + rows.c.proposals,
-                fitness_sum=table.fitness_sum + rows.c.fitness_sum,
+                fitness_total=self._dialect.add_exactly(table.fitness_total, rows.c.fitness_total),
                 updated_at=_now(),
             )
         )
         return Prepared("add_totals", update, self._driver, TOTAL_COLUMNS, _MOMENT)
+
+    def _add_failures(self) -> Prepared:
+        rows = self._dialect.source(FAILURE_COLUMNS)
+        new = sa.select(*(rows.c[name] for name in FAILURE_COLUMNS)).where(sa.true())
+        insert = self._dialect.insert(failures).from_select(list(FAILURE_COLUMNS), new)
+        counted = insert.on_conflict_do_update(
+            index_elements=[failures.c.experiment_id, failures.c.status],
+            set_={"number": failures.c.number + insert.excluded.number},
+        )
+        return Prepared("add_failures", counted, self._driver, FAILURE_COLUMNS)
 
     def _find_written(self) -> Prepared:
         rows, columns = self._dialect.texts(["write_id"])

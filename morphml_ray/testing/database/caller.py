@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from morphml_ray.database.contract import Database, EncodedEvaluation, SaveUnit
-from morphml_ray.database.encoding import encode_evaluation, encode_experiment, encode_where
+from morphml_ray.database.encoding import encode_evaluation, encode_experiment, encode_where, new_write_id
 from morphml_ray.errors import MorphMLRayError
-from morphml_ray.model.records import ArchitectureRecord, EvaluationStatus, IfExists
+from morphml_ray.model.records import ArchitectureRecord, EvaluationStatus, ExperimentStatus, IfExists
 
 
 def evaluation(number: int = 0, fitness: Any = 0.5, metrics: Any = None, **options: Any) -> EncodedEvaluation:
@@ -31,6 +31,16 @@ def save(database: Database, experiment: int | str, *evaluations: EncodedEvaluat
     if isinstance(outcome, MorphMLRayError):
         raise outcome
     return outcome
+
+
+def delete(database: Database, experiment: int | str) -> bool:
+    """Delete an experiment."""
+    return database.delete_experiment(experiment, new_write_id())
+
+
+def set_status(database: Database, experiment: int | str, status: ExperimentStatus) -> None:
+    """Change the status of an experiment."""
+    database.update_experiment_status(experiment, status, new_write_id())
 
 
 def page(
@@ -58,9 +68,10 @@ def best(
     top_k: int = 10,
     metric: str | None = None,
     where: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> list[ArchitectureRecord]:
     """Rank architectures."""
-    return database.get_best_architectures(experiment, top_k, metric, encode_where(where)).decode()
+    return database.get_best_architectures(experiment, top_k, metric, encode_where(where), **options).decode()
 
 
 def numbers(records: list[ArchitectureRecord]) -> list[int]:

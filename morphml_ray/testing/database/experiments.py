@@ -8,10 +8,20 @@ from typing import Any
 import pytest
 
 from morphml_ray.database.contract import Database
-from morphml_ray.database.encoding import MAX_KEY_BYTES, encode_experiment
-from morphml_ray.errors import AlreadyExistsError, NotFoundError, ValidationError
+from morphml_ray.database.encoding import MAX_KEY_BYTES, encode_experiment, new_write_id
+from morphml_ray.errors import AlreadyExistsError, ConfigurationError, NotFoundError, ValidationError
 from morphml_ray.model.records import ExperimentStatus
-from morphml_ray.testing.database.caller import best, create, evaluation, only, page, purge_all, save
+from morphml_ray.testing.database.caller import (
+    best,
+    create,
+    delete,
+    evaluation,
+    only,
+    page,
+    purge_all,
+    save,
+    set_status,
+)
 
 HOSTILE_TEXTS = (
     "it's",
@@ -60,7 +70,7 @@ class ExperimentContract:
         number = create(database)
         first = database.get_experiment(number)
         save(database, number, evaluation())
-        database.update_experiment_status(number, "completed")
+        set_status(database, number, "completed")
         last = database.get_experiment(number)
         assert first is not None
         assert last is not None
@@ -86,16 +96,44 @@ class ExperimentContract:
         number = create(database, "taken", {"kept": True})
         with pytest.raises(AlreadyExistsError, match="'taken'"):
             create(database, "taken")
-        assert create(database, "taken", {"kept": False}, {"loss": "min"}, if_exists="reuse") == number
+        assert create(database, "taken", {"kept": False}, if_exists="reuse") == number
         found = database.get_experiment(number)
         assert found is not None
         assert (found.config, found.objectives) == ({"kept": True}, {})
+
+    def test_case_4_other_objectives_than_an_experiment_has_are_an_error(self, database: Database) -> None:
+        none, some = create(database, "none"), create(database, "some", None, {"loss": "min", "size": "min"})
+        for stated in ({"loss": "min"}, {"size": "min", "loss": "min"}, {"loss": "max", "size": "min"}, {}):
+            with pytest.raises(ConfigurationError, match=r"loss.*min"):
+                create(database, "some", None, stated, if_exists="reuse")
+        with pytest.raises(ConfigurationError, match=r"loss.*min"):
+            create(database, "none", None, {"loss": "min"}, if_exists="reuse")
+        assert create(database, "some", None, {"loss": "min", "size": "min"}, if_exists="reuse") == some
+        assert create(database, "some", if_exists="reuse") == some
+        assert create(database, "none", if_exists="reuse") == none
+
+    def test_case_53_a_repeated_deletion_deletes_nothing_more(self, database: Database) -> None:
+        create(database, "x")
+        write_id = new_write_id()
+        assert database.delete_experiment("x", write_id)
+        purge_all(database)
+        anew = create(database, "x")
+        save(database, anew, evaluation())
+        assert database.delete_experiment("x", write_id)  # as Ray repeats a call whose answer was lost
+        assert len(page(database, "x")) == 1
+        write_id = new_write_id()
+        database.update_experiment_status("x", "completed", write_id)
+        set_status(database, "x", "running")
+        database.update_experiment_status("x", "completed", write_id)
+        found = database.get_experiment(anew)
+        assert found is not None
+        assert found.status == "running"
 
     def test_lesson_14_a_repeated_create_repeats_nothing(self, database: Database) -> None:
         new = encode_experiment("one", {}, None, "error")
         number = database.create_experiment(new)
         assert database.create_experiment(new) == number
-        database.delete_experiment(number)
+        delete(database, number)
         assert database.create_experiment(new) == number
         assert database.get_experiment("one") is None
         other = create(database, "one")
@@ -111,7 +149,7 @@ class ExperimentContract:
             found = database.get_experiment_by_name(name)
             assert found is not None
             assert (found.id, found.name) == (number, name)
-        assert all(database.delete_experiment(number) for number in ids.values())
+        assert all(delete(database, number) for number in ids.values())
 
     def test_case_1_a_text_is_a_name_and_only_then_a_number(self, database: Database) -> None:
         first = create(database, "first")
@@ -127,43 +165,43 @@ class ExperimentContract:
         assert database.get_architecture_by_hash(key, "first") is None
         for ambiguous in (str(first), str(shadow)):
             with pytest.raises(ValidationError, match="pass the int"):
-                database.delete_experiment(ambiguous)
+                delete(database, ambiguous)
         assert len(database.list_experiments(None, None, 0)) == 2
-        assert database.delete_experiment(first)
-        assert database.delete_experiment(str(first))  # by its name, which can mean nothing else now
-        assert not database.delete_experiment("9" * 30)
+        assert delete(database, first)
+        assert delete(database, str(first))  # by its name, which can mean nothing else now
+        assert not delete(database, "9" * 30)
         assert database.list_experiments(None, None, 0) == []
 
     def test_what_is_absent(self, database: Database) -> None:
         for nobody in (1, -1, 2**63 - 1, "nobody", "", "%"):
             assert database.get_experiment(nobody) is None
-            assert not database.delete_experiment(nobody)
+            assert not delete(database, nobody)
             for ask in (best, page):
                 with pytest.raises(NotFoundError):
                     ask(database, nobody)
             with pytest.raises(NotFoundError):
                 database.get_experiment_statistics(nobody)
             with pytest.raises(NotFoundError):
-                database.update_experiment_status(nobody, "failed")
+                set_status(database, nobody, "failed")
         assert database.list_experiments(None, None, 0) == []
         assert database.purge(10) == 0
 
     @pytest.mark.parametrize("status", ["completed", "failed"])
     def test_lesson_10_an_end_has_its_time(self, database: Database, status: ExperimentStatus) -> None:
         number = create(database)
-        database.update_experiment_status(number, status)
+        set_status(database, number, status)
         found = database.get_experiment(number)
         assert found is not None
         assert (found.status, found.completed_at is None) == (status, False)
-        database.update_experiment_status("one", "running")
+        set_status(database, "one", "running")
         found = database.get_experiment(number)
         assert found is not None
         assert (found.status, found.completed_at) == ("running", None)
 
     def test_experiments_are_listed_by_id(self, database: Database) -> None:
         ids = [create(database, f"{9 - i}") for i in range(5)]
-        database.update_experiment_status(ids[1], "paused")
-        database.update_experiment_status(ids[3], "paused")
+        set_status(database, ids[1], "paused")
+        set_status(database, ids[3], "paused")
 
         def listed(status: ExperimentStatus | None, limit: int | None, offset: int) -> list[int]:
             return [one.id for one in database.list_experiments(status, limit, offset)]
@@ -179,8 +217,8 @@ class ExperimentContract:
         number = create(database, "gone")
         save(database, number, evaluation(), evaluation(1, None))
         key = evaluation().key
-        assert database.delete_experiment("gone")
-        assert not database.delete_experiment(number)
+        assert delete(database, "gone")
+        assert not delete(database, number)
         assert database.get_experiment(number) is None
         assert database.get_architecture_by_hash(key, None) is None
         assert database.get_architecture_by_hash(key, number) is None
@@ -197,7 +235,7 @@ class ExperimentContract:
         for number in (first, second):
             save(database, number, *[evaluation(i, i / 8) for i in range(4)], evaluation(9, None))
         before = _seen(database, second)
-        database.delete_experiment(first)
+        delete(database, first)
         # 5 evaluations, 5 proposals or so, one experiment: the limit is below each.
         assert purge_all(database, limit=3) >= 6
         assert _seen(database, second) == before
@@ -216,7 +254,7 @@ class ExperimentContract:
             assert ids == sorted(ids)
             assert ids[0] > saved[-1]
             last, saved = number, ids
-            database.delete_experiment(number)
+            delete(database, number)
             purge_all(database)
             if turn == 2:
                 database = reopen()

@@ -1,12 +1,14 @@
 """How every database ranks architectures."""
 
 import math
+import sys
 from typing import Any
 
 import pytest
 
 from morphml_ray.database.contract import Database
-from morphml_ray.testing.database.caller import best, create, evaluation, numbers, save
+from morphml_ray.errors import ValidationError
+from morphml_ray.testing.database.caller import best, create, evaluation, numbers, page, save
 from morphml_ray.testing.database.experiments import HOSTILE_TEXTS
 
 WHERE: tuple[tuple[tuple[str, float], list[int]], ...] = (
@@ -47,7 +49,7 @@ class RankingContract:
         save(database, number, evaluation(order[0], 0.5, {"m": 1}, on_duplicate="replicate"))
         for top_k in (1, 10, 64, 65, 100, 1000):
             assert numbers(best(database, number, top_k)) == order[:top_k]
-            assert numbers(best(database, number, top_k, "m")) == order[:top_k]
+            assert numbers(best(database, number, top_k, "m", mode=direction)) == order[:top_k]
 
     def test_seeds_and_replicates_are_averaged(self, database: Database) -> None:
         number = create(database)
@@ -77,8 +79,8 @@ class RankingContract:
         save(database, number, *[evaluation(0, 1.0 - f % 2 / 8, {"m": 1.0}, fidelity=f) for f in range(200)])
         save(database, number, evaluation(1, 0.5, {"m": 1.0}), evaluation(2, 0.5, {"m": 1.0}))
         for metric in (None, "m"):
-            assert numbers(best(database, number, 2, metric)) == [0, 1]
-            assert numbers(best(database, number, 5, metric)) == [0, 1, 2]
+            assert numbers(best(database, number, 2, metric, mode="max")) == [0, 1]
+            assert numbers(best(database, number, 5, metric, mode="max")) == [0, 1, 2]
 
     def test_another_metric_ranks(self, database: Database) -> None:
         number = create(database, objectives={"accuracy": "max", "params": "min"})
@@ -90,8 +92,7 @@ class RankingContract:
         found = best(database, number, metric="params")
         assert numbers(found) == [1, 2, 0]
         assert [record.fitness for record in found] == [0.8, 0.7, 0.9]
-        assert numbers(best(database, number, metric="f1")) == [2]
-        assert best(database, number, metric="absent") == []
+        assert numbers(best(database, number, metric="f1", mode="max")) == [2]
         # The mean over seeds counts: (30 - 28) / 2 is the least.
         save(database, number, evaluation(0, 0.9, {"params": -28}, seed=1))
         assert numbers(best(database, number, 1, metric="params")) == [0]
@@ -126,5 +127,66 @@ class RankingContract:
         number = create(database)
         save(database, number, evaluation(0, 0.5, {"size": 10**400}), evaluation(1, 0.75, {"size": 5}))
         assert numbers(best(database, number, where={"size": (">", 1)})) == [1]
-        assert numbers(best(database, number, metric="size")) == [1]
+        assert numbers(best(database, number, metric="size", mode="max")) == [1]
         assert best(database, number)[1].metrics == {"size": 10**400}
+
+    def test_case_39_the_direction_of_a_metric_is_stated(self, database: Database) -> None:
+        number = create(database, objectives={"accuracy": "max", "latency": "min"})
+        save(database, number, *[evaluation(i, i / 4, {"latency": 3 - i, "size": i}) for i in range(3)])
+        assert numbers(best(database, number, metric="latency")) == [2, 1, 0]
+        assert numbers(best(database, number, metric="latency", mode="max")) == [0, 1, 2]
+        assert numbers(best(database, number, metric="size", mode="min")) == [0, 1, 2]
+        assert numbers(best(database, number, mode="min")) == [0, 1, 2]
+        with pytest.raises(ValidationError, match="mode='max' or mode='min'"):
+            best(database, number, metric="size")
+
+    def test_case_39_a_metric_that_is_nowhere_is_an_error_with_near_names(self, database: Database) -> None:
+        number = create(database, objectives={"accuracy": "max"})
+        assert best(database, number, metric="accuracy") == []
+        save(database, number, evaluation(0, 0.5, {"latency": 1.0, "words": "many"}))
+        wrong: list[dict[str, Any]] = [{"metric": "latencyy", "mode": "min"}, {"metric": "latencyy"}]
+        for options in wrong:
+            with pytest.raises(ValidationError, match="'latencyy'; there are: latency"):
+                best(database, number, **options)
+        with pytest.raises(ValidationError, match="'latencie'; there are: latency"):
+            best(database, number, where={"latencie": ("<", 1)})
+        assert best(database, number, where={"latency": ("<", 1)}) == []
+        assert best(database, number, metric="words", mode="max") == []
+
+    def test_case_39_fidelity_and_seeds_filter_and_records_tell_the_spread(self, database: Database) -> None:
+        number = create(database)
+        for seed, (one, other) in enumerate([(90.0, 80.0), (92.0, 82.0), (88.0, 96.0)]):
+            save(database, number, evaluation(0, one, seed=seed, fidelity={"epochs": 5}))
+            save(database, number, evaluation(1, other, seed=seed, fidelity={"epochs": 5}))
+        save(database, number, evaluation(2, 99.0, fidelity={"epochs": 5}), evaluation(0, 99.5, fidelity={"epochs": 1}))
+        at_five = best(database, number, fidelity_key='{"epochs":5}')
+        assert [(record.architecture["number"], record.fitness, record.n) for record in at_five] == [
+            (2, 99.0, 1),
+            (0, 90.0, 3),
+            (1, 86.0, 3),
+        ]
+        assert [record.std for record in at_five] == [None, pytest.approx(2.0), pytest.approx(8.717797887081348)]
+        assert numbers(best(database, number, min_seeds=3)) == [0, 1]
+        assert best(database, number, min_seeds=4) == []
+        assert best(database, number, 1)[0].fitness == 99.5
+        assert database.get_experiment_statistics(number)["best_fitness"] == 99.5
+        assert {(record.n, record.std) for record in page(database, number)} == {(1, None)}
+
+    def test_case_9_penalties_as_large_as_floats_spoil_nothing(self, database: Database) -> None:
+        number = create(database, objectives={"loss": "min"})
+        largest = sys.float_info.max
+        save(database, number, *[evaluation(0, largest, seed=seed) for seed in range(3)])
+        save(
+            database, number, evaluation(1, 1e-300, seed=0), evaluation(1, 0.0, seed=1), evaluation(2, -largest, seed=0)
+        )
+        save(database, number, evaluation(2, largest, seed=1), evaluation(3, 0.5))
+        assert [record.fitness for record in best(database, number)] == [0.0, 5e-301, 0.5, largest]
+        known = database.get_experiment_statistics(number)
+        assert (known["min_fitness"], known["max_fitness"]) == (-largest, largest)
+        assert known["avg_fitness"] == pytest.approx(3 / 8 * largest)
+
+    def test_case_9_a_large_value_that_was_replaced_leaves_the_mean_exact(self, database: Database) -> None:
+        number = create(database, objectives={"loss": "min"})
+        save(database, number, evaluation(0, 1e20), evaluation(1, 0.3), evaluation(2, 0.4))
+        save(database, number, evaluation(0, 0.5, on_duplicate="keep_best"))
+        assert database.get_experiment_statistics(number)["avg_fitness"] == 0.4

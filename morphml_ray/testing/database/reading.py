@@ -6,7 +6,7 @@ import pytest
 
 from morphml_ray.database.contract import Database, SaveUnit
 from morphml_ray.model.records import EvaluationStatus
-from morphml_ray.testing.database.caller import best, create, evaluation, numbers, page, save
+from morphml_ray.testing.database.caller import best, create, delete, evaluation, numbers, page, save
 
 
 class ReadingContract:
@@ -56,7 +56,7 @@ class ReadingContract:
         assert (found(None), found(first), found(second)) == (later, failed, later)
         latest, _ = save(database, first, evaluation(0, 0.7, seed=5), evaluation(1, 0.9))
         assert (found(None), found(first), found("nobody")) == (later, latest, None)
-        database.delete_experiment(second)
+        delete(database, second)
         assert found(None) == latest
         assert database.get_architecture_by_hash("g1:" + "0" * 64, None) is None
 

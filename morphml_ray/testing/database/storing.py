@@ -6,7 +6,7 @@ from typing import Any
 from morphml_ray.database.contract import Database, EncodedEvaluation, SaveUnit
 from morphml_ray.errors import NotFoundError
 from morphml_ray.model.plain import decode_json
-from morphml_ray.testing.database.caller import create, evaluation, purge_all, save
+from morphml_ray.testing.database.caller import create, delete, evaluation, purge_all, save
 
 Stored = Callable[[int], Sequence[Mapping[str, Any]]]
 """Gives the evaluations of an experiment as they are stored; see ``DatabaseContract``."""
@@ -80,7 +80,7 @@ class StoringContract:
         save(database, number, evaluation(0), evaluation(1, None))
         save(database, other, evaluation(0))
         kept = stored(other)
-        database.delete_experiment(number)
+        delete(database, number)
         purge_all(database)
         assert stored(number) == []
         assert stored(other) == kept
