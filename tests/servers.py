@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +115,12 @@ def opened_store(url: str) -> Iterator[S3ArtifactBackend]:
     with contextlib.closing(store):
         store.open()
         yield store
+
+
+def seaweed_sockets(ports: Iterable[object]) -> list[str]:
+    """Name the sockets of a SeaweedFS with these ports that lie where the server itself puts them."""
+    ends = tuple(f"-{port}.sock" for port in ports)
+    return [path.name for path in Path("/tmp").glob("seaweedfs-*") if path.name.endswith(ends)]  # noqa: S108 - see above
 
 
 def ask(url: str, statement: str) -> list[tuple[object, ...]]:
