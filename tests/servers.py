@@ -6,8 +6,9 @@ A server that cannot start is an error of every test that asks for it, never a s
 import contextlib
 import secrets
 import shutil
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +41,28 @@ def server_directory() -> Iterator[Path]:
         yield path
 
 
+@pytest.fixture(scope="session")
+def postgres_folder() -> Iterator[Path]:
+    """What a PostgreSQL keeps that was started and stopped: a copy of it starts in a part of the time."""
+    with reachable_directory() as directory:
+        server = PostgresServer(directory)
+        server.start()
+        server.stop()
+        folder = directory / "postgres"
+        (folder / "port").unlink()  # each test has another one, where no client of an earlier test can come
+        yield folder
+
+
 @pytest.fixture
-def devstack(server_directory: Path) -> Iterator[DevStack]:
+def devstack(server_directory: Path, postgres_folder: Path) -> Iterator[DevStack]:
     """A devstack of the test's own."""
-    with DevStack(server_directory / "stack") as stack:
+    directory = server_directory / "stack"
+    directory.mkdir()
+    if not (postgres_folder / "home").is_symlink():  # with the data elsewhere
+        subprocess.run(["cp", "-a", str(postgres_folder), str(directory)], check=True)
+    with DevStack(directory) as stack:
         yield stack
+        stack.seaweed.kill()  # its data go, too; a clean end takes more than a second
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +110,7 @@ def s3_server() -> Iterator[SeaweedServer]:
         server = SeaweedServer(directory)
         server.start()
         yield server
-        server.stop()
+        server.kill()  # its data go, too; a clean end takes more than a second
 
 
 @pytest.fixture
@@ -115,6 +133,12 @@ def opened_store(url: str) -> Iterator[S3ArtifactBackend]:
     with contextlib.closing(store):
         store.open()
         yield store
+
+
+def seaweed_sockets(ports: Iterable[object]) -> list[str]:
+    """Name the sockets of a SeaweedFS with these ports that lie where the server itself puts them."""
+    ends = tuple(f"-{port}.sock" for port in ports)
+    return [path.name for path in Path("/tmp").glob("seaweedfs-*") if path.name.endswith(ends)]  # noqa: S108 - see above
 
 
 def ask(url: str, statement: str) -> list[tuple[object, ...]]:

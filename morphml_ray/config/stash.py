@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from morphml_ray.config.private_files import put_private_file
 from morphml_ray.config.urls import BackendUrl
 from morphml_ray.errors import ConfigurationError
 
@@ -70,29 +71,17 @@ def _find(folder_fd: int, identity: str, text: str) -> str | None:
     for name in os.listdir(folder_fd):
         if not name.startswith(f"{identity}."):
             continue
-        with contextlib.suppress(OSError), os.fdopen(_open(folder_fd, name, os.O_RDONLY), "rb") as file:
+        with contextlib.suppress(OSError), os.fdopen(_open(folder_fd, name), "rb") as file:
             if file.read() == text.encode():
                 return name
     return None
 
 
 def _create(folder_fd: int, identity: str, text: str) -> str:
-    """Write a 0600 file under a temporary name, then give it its own: readers see all of the text or no file."""
     name = f"{identity}.{secrets.token_hex(8)}"
-    temporary = f".{name}"
-    try:
-        created = _open(folder_fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        with os.fdopen(created, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-    except OSError:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=folder_fd)
-        raise
+    put_private_file(Path(name), text, dir_fd=folder_fd)
     return name
 
 
-def _open(folder_fd: int, name: str, flags: int) -> int:
-    return os.open(name, flags | os.O_NOFOLLOW, 0o600, dir_fd=folder_fd)
+def _open(folder_fd: int, name: str) -> int:
+    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder_fd)

@@ -5,7 +5,8 @@
 
 from morphml_ray.devstack.postgres import PostgresServer
 from morphml_ray.devstack.seaweedfs import SeaweedServer
-from morphml_ray.devstack.stack import DevStack, Server
+from morphml_ray.devstack.server import SupervisedServer
+from morphml_ray.devstack.stack import DevStack
 from morphml_ray.devstack.valkey import ValkeyServer
 
-__all__ = ["DevStack", "PostgresServer", "SeaweedServer", "Server", "ValkeyServer"]
+__all__ = ["DevStack", "PostgresServer", "SeaweedServer", "SupervisedServer", "ValkeyServer"]

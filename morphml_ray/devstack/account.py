@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from morphml_ray.config.private_files import Owner
 from morphml_ray.errors import ConfigurationError
 
 _UNPRIVILEGED = "nobody"
+_CAN_USE = 'for path; do test -r "$path" && test -x "$path" || exit 1; done'
 
 
 class RunOptions(TypedDict, total=False):
@@ -46,6 +48,11 @@ class Account:
             return str(self.uid)
 
     @property
+    def owner(self) -> Owner | None:
+        """Whose its files have to be made; None when those of this process are."""
+        return None if self.is_self else (self.uid, self.gid)
+
+    @property
     def run_options(self) -> RunOptions:
         """Arguments for ``subprocess.run`` that run a command as this user."""
         return {} if self.is_self else {"user": self.uid, "group": self.gid, "extra_groups": []}
@@ -54,7 +61,14 @@ class Account:
         """Tell whether this user can read and traverse, or execute, all ``paths``."""
         if self.is_self:
             return True
-        return all(self._test(flag, path) for path in paths for flag in ("-r", "-x"))
+        # The kernel decides, as that user: mode bits would miss parents, access lists and mount options.
+        command = ["/bin/sh", "-c", _CAN_USE, "sh", *map(str, paths)]
+        try:
+            return subprocess.run(command, check=False, cwd="/", **self.run_options).returncode == 0  # noqa: S603 - our own script
+        except OSError as error:
+            raise ConfigurationError(
+                f"nothing runs as user {self.name!r} here ({error}): start the devstack as an ordinary user"
+            ) from error
 
     def own(self, path: Path) -> None:
         """Make this user the owner of ``path`` and of all below it."""
@@ -62,16 +76,6 @@ class Account:
             return
         for below in (path, *path.rglob("*")):
             os.chown(below, self.uid, self.gid, follow_symlinks=False)
-
-    def _test(self, flag: str, path: Path) -> bool:
-        # The kernel decides, as that user: mode bits would miss parents, access lists and mount options.
-        command = ["test", flag, str(path)]  # a tool of every POSIX system
-        try:
-            return subprocess.run(command, check=False, cwd="/", **self.run_options).returncode == 0  # noqa: S603 - see above
-        except OSError as error:
-            raise ConfigurationError(
-                f"nothing runs as user {self.name!r} here ({error}): start the devstack as an ordinary user"
-            ) from error
 
 
 def choose_account(data: Path) -> Account:

@@ -6,12 +6,13 @@ import os
 import secrets
 import socket
 import tempfile
-import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from morphml_ray.config.private_files import put_private_file
 from morphml_ray.devstack.account import Account
 from morphml_ray.errors import ConfigurationError, ConflictError
+from morphml_ray.rpc.patience import Patience
 
 LOOPBACK = "127.0.0.1"
 # Below the range that systems give to outgoing connections: a client that keeps trying a stopped server would
@@ -125,16 +126,15 @@ class ServerFolder:
             os.close(descriptor)
 
     def _wait_for_lock(self, descriptor: int) -> None:
-        give_up = time.monotonic() + _LOCK_WAIT_S
+        patience = Patience(_LOCK_WAIT_S, longest_pause_s=0.1)
         while True:
             try:
                 return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                if time.monotonic() > give_up:
+                if not patience.pause():
                     raise ConflictError(
                         f"another process runs the server in {self.path}: use that one, or {_ELSEWHERE}"
                     ) from error
-            time.sleep(0.05)
 
     def _read(self, name: str) -> str | None:
         try:
@@ -147,14 +147,10 @@ class ServerFolder:
             ) from error
 
     def _write(self, name: str, text: str) -> str:
-        descriptor, temporary = tempfile.mkstemp(dir=self.path, prefix=f".{name}-")  # made with mode 0600
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text + "\n")
-        if os.geteuid() == 0:
-            # Root helps out in the folder of an ordinary user, who shall be able to go on.
-            owner = self.path.stat()
-            os.chown(temporary, owner.st_uid, owner.st_gid)
-        Path(temporary).replace(self.path / name)
+        # Root helps out in the folder of an ordinary user, who shall be able to go on.
+        status = self.path.stat()
+        owner = None if os.geteuid() else (status.st_uid, status.st_gid)
+        put_private_file(self.path / name, text + "\n", owner=owner)
         return text
 
 

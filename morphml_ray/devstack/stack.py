@@ -2,40 +2,19 @@
 
 import contextlib
 import select
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from typing_extensions import Self
 
 from morphml_ray.devstack.postgres import PostgresServer
 from morphml_ray.devstack.seaweedfs import SeaweedServer
+from morphml_ray.devstack.server import SupervisedServer
 from morphml_ray.devstack.valkey import ValkeyServer
 from morphml_ray.errors import BackendUnavailable
 
 DEFAULT_DIRECTORY = "devstack"
-
-
-class Server(Protocol):
-    """What the devstack asks of a server; a further one is a further class like this."""
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-
-    def start(self) -> None:
-        """Start it and wait until it answers; when that fails, leave no process."""
-
-    def stop(self) -> None:
-        """End it cleanly and wait until no process of it is left; do nothing when it does not run."""
-
-    def exports(self) -> Mapping[str, str]:
-        """Give the environment variables that lead to it."""
-
-    def fileno(self) -> int:
-        """Give a descriptor that becomes readable when it ends."""
 
 
 class DevStack:
@@ -60,7 +39,7 @@ class DevStack:
         self.postgres = PostgresServer(self.directory, max_connections=max_connections)
         self.valkey = ValkeyServer(self.directory)
         self.seaweed = SeaweedServer(self.directory)
-        self.servers: tuple[Server, ...] = (self.postgres, self.valkey, self.seaweed)
+        self.servers: tuple[SupervisedServer, ...] = (self.postgres, self.valkey, self.seaweed)
         self._started = contextlib.ExitStack()
 
     @property

@@ -1,6 +1,7 @@
 """A server process that ends with the process that owns it."""
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import psutil
 
 from morphml_ray.devstack.account import Account
 from morphml_ray.errors import BackendUnavailable
+from morphml_ray.rpc.patience import Patience
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _STOP_S = 70.0
@@ -31,6 +33,8 @@ class SupervisedProcess:
         log: where its output goes, appended.
         lock_fd: an open file whose lock the supervisor keeps for as long as any process of the server lives.
         stop_signals: what ends the server, the friendliest first; SIGKILL follows them by itself.
+        leftovers: files that the server may leave outside of its folder; removed before it starts, and when it has
+            ended, however that was.
     """
 
     def __init__(
@@ -43,14 +47,15 @@ class SupervisedProcess:
         log: Path,
         lock_fd: int,
         stop_signals: Sequence[str],
+        leftovers: Sequence[str] = (),
     ) -> None:
         self._log = log
         log.touch(mode=0o600)
         self._log_start_bytes = log.stat().st_size
-        identity = [",".join(stop_signals), str(account.uid), str(account.gid)]
+        settings = [",".join(stop_signals), str(account.uid), str(account.gid), os.pathsep.join(leftovers)]
         with log.open("ab") as output:
             self._supervisor = subprocess.Popen(  # noqa: S603 - our own script
-                [sys.executable, "-I", "-S", str(_SUPERVISOR), *identity, *command],
+                [sys.executable, "-I", "-S", str(_SUPERVISOR), *settings, *command],
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -86,11 +91,12 @@ class SupervisedProcess:
         assert self._supervisor.stdout is not None  # noqa: S101 - made with a pipe
         # Closing alone would not do: a forked child of this process may hold the other end open.
         if self.is_running():
-            self._supervisor.stdin.write(b"stop\n")
-        try:
-            self._supervisor.wait(_STOP_S)
-        except subprocess.TimeoutExpired as error:
-            raise BackendUnavailable(f"the server did not stop within {_STOP_S:.0f} s{self.tail()}") from error
+            with contextlib.suppress(BrokenPipeError):  # it goes by itself at this moment
+                self._supervisor.stdin.write(b"stop\n")
+        patience = Patience(_STOP_S, first_pause_s=0.001, longest_pause_s=0.01)
+        while self.is_running():
+            if not patience.pause():
+                raise BackendUnavailable(f"the server did not stop within {_STOP_S:.0f} s{self.tail()}")
         self._supervisor.stdin.close()
         self._supervisor.stdout.close()
 

@@ -11,6 +11,7 @@ from typing import NoReturn, final
 
 from blake3 import blake3
 
+from morphml_ray.config.private_files import create_private_file
 from morphml_ray.config.references import parse_reference
 from morphml_ray.errors import ConfigurationError
 
@@ -103,7 +104,8 @@ def load_signing_key(path: Path | None = None) -> SigningKey:
         with contextlib.suppress(FileNotFoundError):
             return _key_of_file(file)
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make(file)
+        # Of several processes at once the first wins. It lasts: without it, what was signed could never be read again.
+        create_private_file(file, f"{secrets.token_hex(32)}\n")
         return _key_of_file(file)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
         reason = getattr(error, "strerror", None) or error
@@ -144,28 +146,3 @@ def _check_private(file: Path, status: os.stat_result) -> None:
             f"The signing key {file} is open to other users: make a new one (delete it) if they may have read "
             f"it, or close it with chmod 600 {file}"
         )
-
-
-def _make(file: Path) -> None:
-    """Write a random key; of several processes at once the first wins, and no reader sees half a file."""
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            stream.write(f"{secrets.token_hex(32)}\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, file)
-    finally:
-        temporary.unlink()
-    _sync_directory(file.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    """Make a new name in a directory last: without it, what was signed could never be read again."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import psutil
 import psycopg2
 import pytest
-from servers import Seen, ask, family_of, survivors
+from servers import Seen, ask, family_of, seaweed_sockets, survivors
 
 import morphml_ray
 from morphml_ray.devstack import DevStack
@@ -139,6 +139,7 @@ def test_no_server_outlives_a_killed_command(server_directory: Path) -> None:
         assert not survivors(up.family, STOP_S)
         # It was a clean stop all the same.
         assert "database system is shut down" in (server_directory / "stack/postgres/log").read_text()
+        assert seaweed_sockets((server_directory / "stack/seaweedfs/port").read_text().split()) == []
 
 
 def test_no_server_outlives_a_killed_supervisor(server_directory: Path) -> None:

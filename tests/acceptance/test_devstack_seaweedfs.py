@@ -9,27 +9,18 @@ from urllib.parse import urlsplit
 import boto3
 import psutil
 import pytest
-from servers import family_of, opened_store, survivors
+from servers import family_of, opened_store, seaweed_sockets, survivors
+from waiting import wait_until
 
 from morphml_ray.devstack import DevStack, SeaweedServer, seaweedfs
 from morphml_ray.devstack.folder import LOOPBACK, ServerFolder
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, ConflictError
-
-TEMPORARY = Path("/tmp")  # noqa: S108 - where the server itself puts its sockets
 
 
 def secret_of(server: SeaweedServer) -> str:
     secret = server.exports()["AWS_SECRET_ACCESS_KEY"]
     assert len(secret) >= 32
     return secret
-
-
-def sockets_of(server: SeaweedServer) -> list[str]:
-    return [
-        path.name
-        for path in TEMPORARY.glob("seaweedfs-*.sock")
-        if any(f"-{port}." in path.name for port in server._ports)
-    ]
 
 
 def test_the_stack_leads_to_it_in_time(server_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +65,7 @@ def test_its_secret_is_in_two_private_files_only(server_directory: Path, monkeyp
     holders = [path for path in files if secret_of(server).encode() in path.read_bytes()]
     assert sorted(path.name for path in holders) == ["credentials.json", "password"]
     assert {path.stat().st_mode & 0o777 for path in holders} == {0o600}
-    assert sockets_of(server) == []
+    assert seaweed_sockets(server._ports) == []
 
 
 @pytest.mark.parametrize("outage", [SeaweedServer.kill, SeaweedServer.stop])
@@ -92,14 +83,14 @@ def test_after_an_outage_the_same_url_gives_the_same_objects(
             family = family_of(server)
             outage(server)
             assert not survivors(family)
-            assert sockets_of(server) == []
+            assert seaweed_sockets(server._ports) == []
             outage(server)
             with pytest.raises(BackendUnavailable):
                 store.get("small")
             address = (LOOPBACK, urlsplit(server.endpoint_url).port)
             with (
                 socket.create_server(address),
-                pytest.raises(ConflictError, match=f"taken port.*{server.endpoint_url}"),
+                pytest.raises(ConflictError, match=f"taken port {address[1]}, which the URL of SeaweedFS names"),
             ):
                 server.start()
             server.start()
@@ -108,6 +99,23 @@ def test_after_an_outage_the_same_url_gives_the_same_objects(
             assert (store.get("small"), store.get("large")) == (b"1", data)
     finally:
         server.stop()
+
+
+def test_killed_by_somebody_else_it_leaves_no_socket(server_directory: Path) -> None:
+    server = SeaweedServer(server_directory)
+    server.start()
+    url = server.url
+    try:
+        assert seaweed_sockets(server._ports)
+        psutil.Process(server.pid).kill()
+        process = server._process
+        assert process is not None
+        wait_until(lambda: not process.is_running(), 20)
+        assert seaweed_sockets(server._ports) == []
+        server.start()
+        assert server.url == url
+    finally:
+        server.kill()
 
 
 def test_a_taken_port_is_replaced_and_the_others_stay(server_directory: Path) -> None:

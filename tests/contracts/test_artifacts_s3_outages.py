@@ -172,4 +172,4 @@ def test_a_server_that_dies_during_an_upload_leaves_nothing(server_directory: Pa
             assert backend.purge_uploads(0) == 0
             assert backend.get("large") == source.read_bytes()
     finally:
-        server.kill()  # its data go, too; a clean end may take half a minute
+        server.kill()  # its data go, too; a clean end takes more than a second

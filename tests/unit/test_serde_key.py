@@ -107,10 +107,10 @@ def test_a_loser_of_the_race_reads_the_winners_key(tmp_path: Path, monkeypatch: 
     file = tmp_path / "key"
     link = os.link
 
-    def late(source: Path, target: Path) -> None:
+    def late(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
         file.touch(0o600)
         file.write_text(TEXT)
-        link(source, target)
+        link(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "link", late)
     assert load_signing_key(file) == SigningKey(TEXT)
@@ -165,7 +165,7 @@ def test_a_place_that_cannot_hold_the_file_names_the_variable(tmp_path: Path, mo
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match="Set MORPHML_SIGNING_KEY instead"):
         load_signing_key(tmp_path / "file" / "key")
-    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no hard links here")))
+    monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(PermissionError(1, "no hard links here")))
     with pytest.raises(ConfigurationError, match="no hard links here"):
         load_signing_key(tmp_path / "new")
     assert names(tmp_path) == ["file"]
