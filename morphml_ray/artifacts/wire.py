@@ -51,7 +51,7 @@ class OutgoingObjects:
         return _read_objects, (list(self._found), [pickle.PickleBuffer(data) for data in self._found.values()])
 
 
-class Listing:
+class OutgoingListing:
     """Objects of a listing, as few bytes a piece; they arrive as dicts."""
 
     def __init__(self, found: Iterable[ObjectInfo]) -> None:

@@ -13,7 +13,7 @@ from s3_doubles import FakeS3, refusal
 from servers import opened_store
 from waiting import wait_until
 
-from morphml_ray.artifacts.actor import access
+from morphml_ray.artifacts.actor import backend_access
 from morphml_ray.artifacts.actor.actor import ArtifactActor, ArtifactSettings
 from morphml_ray.artifacts.actor.file_proof import FileProof
 from morphml_ray.artifacts.checks import WriteRequest, check_write
@@ -139,11 +139,11 @@ def test_lesson_25_a_refusal_is_no_false_through_the_actor(
     asyncio.run(work())
 
 
-@pytest.mark.parametrize(("age_s", "freed"), [(0.0, 1), (access.PURGE_AGE_S, 0)], ids=["old", "young"])
+@pytest.mark.parametrize(("age_s", "freed"), [(0.0, 1), (backend_access.PURGE_AGE_S, 0)], ids=["old", "young"])
 def test_uploads_that_others_left_are_freed_by_their_age(
     artifacts_url: str, monkeypatch: pytest.MonkeyPatch, age_s: float, freed: int
 ) -> None:
-    monkeypatch.setattr(access, "PURGE_AGE_S", age_s)
+    monkeypatch.setattr(backend_access, "PURGE_AGE_S", age_s)
     outcomes = watch_purges(monkeypatch, S3ArtifactBackend)
 
     async def work() -> None:
@@ -160,7 +160,7 @@ def test_uploads_that_others_left_are_freed_by_their_age(
 
 
 def test_what_could_not_be_freed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "PURGE_AGAIN_S", 0.0)
+    monkeypatch.setattr(backend_access, "PURGE_AGAIN_S", 0.0)
     outcomes = watch_purges(monkeypatch, LocalArtifactBackend, BackendUnavailable("away"))
 
     async def work() -> None:

@@ -53,7 +53,7 @@ class Transfer:
         return self.advanced_at + self.size_bytes / SLOWEST_BYTES_S
 
 
-class Transfers:
+class Admission:
     """Admits transfers in the order of their coming, as long as what they hold in memory has a bound.
 
     Of one event loop; ``Transfer.advance`` may come from any thread.

@@ -49,14 +49,14 @@ class Bucket:
         url: ``s3://bucket/prefix?...``, or a reference to such a URL.
         timeout_s: how long the server may be silent.
         attempts: how often a request is sent at most.
-        transfers: how many parts of objects are on their way at once.
+        parts_at_once: how many parts of objects are on their way at once.
     """
 
-    def __init__(self, url: BackendUrl, *, timeout_s: float, attempts: int, transfers: int) -> None:
+    def __init__(self, url: BackendUrl, *, timeout_s: float, attempts: int, parts_at_once: int) -> None:
         self._url = url
         self._timeout_s = timeout_s
         self._attempts = attempts
-        self._transfers = transfers
+        self._parts_at_once = parts_at_once
         self._opening = threading.Lock()
         self._client: S3Client | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -81,7 +81,7 @@ class Bucket:
                     self._parsed,
                     timeout_s=self._timeout_s,
                     attempts=self._attempts,
-                    connections=self._transfers + _CALLERS,
+                    connections=self._parts_at_once + _CALLERS,
                 )
                 try:
                     self._ensure(client)
@@ -89,7 +89,7 @@ class Bucket:
                 except BaseException:
                     client.close()
                     raise
-            self._pool = ThreadPoolExecutor(self._transfers, "morphml-s3")
+            self._pool = ThreadPoolExecutor(self._parts_at_once, "morphml-s3")
             self._client = client
 
     def close(self) -> None:
@@ -120,9 +120,9 @@ class Bucket:
         return pool
 
     @property
-    def transfers(self) -> int:
+    def parts_at_once(self) -> int:
         """How many parts are on their way at once."""
-        return self._transfers
+        return self._parts_at_once
 
     @property
     def attempts(self) -> int:

@@ -10,7 +10,7 @@ from botocore import exceptions as exc
 from urllib3.exceptions import HTTPError
 
 from morphml_ray.artifacts.checks import CHUNK_BYTES
-from morphml_ray.artifacts.contract import ObjectInfo, Progress
+from morphml_ray.artifacts.contract import Advance, ObjectInfo
 from morphml_ray.artifacts.crc32 import combine, crc32, parse_checksum
 from morphml_ray.artifacts.s3.bucket import Bucket, describe
 from morphml_ray.artifacts.s3.direct import DIRECT_BYTES
@@ -50,7 +50,7 @@ class Receiver:
         self._bucket = bucket
 
     def receive(
-        self, key: str, check: Callable[[ObjectInfo], None], sink: Sink, progress: Progress | None
+        self, key: str, check: Callable[[ObjectInfo], None], sink: Sink, progress: Advance | None
     ) -> ObjectInfo:
         """Read a whole object and compare its checksum.
 
@@ -71,7 +71,7 @@ class Receiver:
             tell(part.size_bytes)
             return crc, part.size_bytes
 
-        rest = work_on(self._bucket.pool, parts, receive_part, self._bucket.transfers)
+        rest = work_on(self._bucket.pool, parts, receive_part, self._bucket.parts_at_once)
         self.compare(key, combine([(first.crc, read_bytes), *rest]), first.info)
         return first.info
 

@@ -1,12 +1,12 @@
 """The contract of an artifact backend, as tests."""
 
+from morphml_ray.testing.artifacts.chunked_uploads import ChunkedUploadContract
 from morphml_ray.testing.artifacts.files import FileContract
 from morphml_ray.testing.artifacts.listing import ListingContract
 from morphml_ray.testing.artifacts.objects import ObjectContract
-from morphml_ray.testing.artifacts.uploads import UploadContract
 
 
-class ArtifactContract(ObjectContract, FileContract, UploadContract, ListingContract):
+class ArtifactContract(ObjectContract, FileContract, ChunkedUploadContract, ListingContract):
     """What every ``morphml_ray.artifacts.contract.ArtifactBackend`` does.
 
     A class below it has three fixtures:

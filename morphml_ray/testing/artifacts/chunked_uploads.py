@@ -20,7 +20,7 @@ def chunk(index: int) -> memoryview:
     return memoryview(DATA)[index * MIN_CHUNK_BYTES : (index + 1) * MIN_CHUNK_BYTES]
 
 
-class UploadContract:
+class ChunkedUploadContract:
     """Chunks in any order; finishing once; what is left after aborting."""
 
     def test_chunks_in_any_order_become_an_object(

@@ -1,4 +1,4 @@
-"""How an artifact actor reaches its store: opened late, tried again through outages, tidied up after them."""
+"""How an artifact actor reaches its backend: opened late, tried again through outages, tidied up after them."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ T = TypeVar("T")
 Work = Callable[[ArtifactBackend, Transfer], T]
 
 
-class ArtifactAccess:
+class BackendAccess:
     """The one backend of an actor; of one event loop.
 
     Args:
