@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,38 @@ def test_a_store_that_is_away_is_waited_for_until_the_deadline() -> None:
             assert (health["transfers"], health["held_bytes"]) == (0, 0)
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("reached_bytes", [(10, 20, 30), (10, 10, 10)], ids=["moving", "stuck"])
+def test_an_outage_is_waited_out_for_as_long_as_bytes_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reached_bytes: tuple[int, ...]
+) -> None:
+    """The pauses together are longer than the deadline."""
+    monkeypatch.setattr(backend_access, "FIRST_PAUSE_S", 1.0)
+    put_file = LocalArtifactBackend.put_file
+    attempts: list[int] = []
+
+    def break_off(self: LocalArtifactBackend, key: str, path: str, *, progress: Callable[[int], None], **_: Any) -> Any:
+        attempts.append(reached_bytes[len(attempts)])
+        progress(attempts[-1])
+        if len(attempts) < len(reached_bytes):
+            raise BackendUnavailable("it broke off")
+        return put_file(self, key, path)
+
+    monkeypatch.setattr(LocalArtifactBackend, "put_file", break_off)
+    (tmp_path / "file").write_bytes(b"1")
+
+    async def work() -> None:
+        async with actor_of(f"file://{tmp_path}/new", deadline_s=1.4) as actor:
+            assert await actor.put_file(write_to("a"), str(tmp_path / "file"), "name") == "a"
+
+    if len(set(reached_bytes)) == 1:
+        with pytest.raises(BackendUnavailable, match="broke off"):
+            asyncio.run(work())
+        assert attempts == [10, 10]
+    else:
+        asyncio.run(work())
+        assert attempts == [10, 20, 30]
 
 
 def test_a_directory_behind_a_variable_needs_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

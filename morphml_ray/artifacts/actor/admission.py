@@ -48,6 +48,11 @@ class Transfer:
         self.moved_bytes = 0
 
     @property
+    def idle_s(self) -> float:
+        """For how long it has not got further, in seconds."""
+        return time.monotonic() - self.advanced_at
+
+    @property
     def expected_until(self) -> float:
         """When it should have moved on, on ``time.monotonic``'s clock."""
         return self.advanced_at + self.size_bytes / SLOWEST_BYTES_S

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -13,11 +12,11 @@ from morphml_ray.artifacts.actor.admission import Transfer
 from morphml_ray.artifacts.contract import ArtifactBackend
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, MorphMLRayError
+from morphml_ray.rpc.patience import Patience
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT_S = 0.05
-LONGEST_WAIT_S = 1.0
+FIRST_PAUSE_S = 0.05
 SERVER_TIMEOUT_S = 10.0
 PURGE_EVERY_S = 6 * 3600.0
 PURGE_AGAIN_S = 60.0
@@ -62,21 +61,20 @@ class BackendAccess:
             BackendUnavailable: the store stayed away.
         """
         loop = asyncio.get_running_loop()
-        wait_s = FIRST_WAIT_S
+        patience = Patience(self._deadline_s, first_pause_s=FIRST_PAUSE_S)
         while not self._is_stopping:
             try:
                 result = await loop.run_in_executor(threads, lambda: work(self._opened(), transfer))
             except BackendUnavailable as error:
                 self._outage = str(error)
-                if time.monotonic() + wait_s > transfer.advanced_at + self._deadline_s:
+                patience.renew(self._deadline_s - transfer.idle_s)
+                # Between two attempts no thread is held: others may be luckier.
+                if not await patience.pause_async():
                     raise
                 transfer.restart()
             else:
                 self._note_answer()
                 return result
-            # Between two attempts no thread is held: others may be luckier.
-            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, keeps no secret
-            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
         raise BackendUnavailable("the artifact actor is shutting down")
 
     def silent_s(self) -> float:

@@ -1,7 +1,5 @@
 """Reading objects: in one request, or in parts side by side."""
 
-import random
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -164,13 +162,13 @@ class Receiver:
 
     def _again(self, read: Callable[[], Result]) -> Result:
         """Read once more when the connection breaks in the middle, which boto3 leaves to its caller."""
-        for turn in range(self._bucket.attempts):
+        patience = self._bucket.patience()
+        while True:
             try:
                 return read()
             except _BrokenError as error:
-                broken = error
-                time.sleep(random.uniform(0, 0.2 * 2**turn))  # noqa: S311 - spreads retries, keeps no secret
-        raise BackendUnavailable(f"{self._bucket.place} broke off: {broken}") from broken
+                if not patience.pause():
+                    raise BackendUnavailable(f"{self._bucket.place} broke off: {error}") from error
 
 
 @contextmanager
