@@ -9,8 +9,7 @@ import ray
 from workload import POOL, Workload
 
 from morphml_ray import DatabaseManager, Experiment
-from morphml_ray.database.contract import EncodedEvaluation, ExperimentRef
-from morphml_ray.database.encoding import encode_evaluation
+from morphml_ray.database.encoding import encode_save
 from morphml_ray.rpc.deploy import HEALTH
 
 
@@ -71,9 +70,9 @@ class Bulk:
 class NoOp:
     """Takes what the database actor takes, and does nothing with it."""
 
-    async def save_one(self, experiment: ExperimentRef, evaluation: object, patience_s: float = 0.0) -> int:
+    async def save_one(self, unit: object, patience_s: float = 0.0) -> int:
         """Give a number as ``DatabaseActor.save_one`` does."""
-        del experiment, evaluation, patience_s
+        del unit, patience_s
         return 1
 
 
@@ -93,7 +92,7 @@ class NoOpSmall:
     def session(self, workload: Workload) -> Iterator[Callable[[], int]]:
         """See ``Pattern``."""
         del workload
-        yield lambda: ray.get(self.handle.save_one.remote(1, 2))
+        yield lambda: ray.get(self.handle.save_one.remote(2))
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ class NoOpReady:
     @contextlib.contextmanager
     def session(self, workload: Workload) -> Iterator[Callable[[], int]]:
         """See ``Pattern``."""
-        ready: EncodedEvaluation = encode_evaluation(**workload.next())
-        yield lambda: ray.get(self.handle.save_one.remote(1, ready))
+        ready = encode_save(1, **workload.next())
+        yield lambda: ray.get(self.handle.save_one.remote(ready))
 
 
 @dataclass(frozen=True)
@@ -118,4 +117,4 @@ class NoOpEncoding:
     @contextlib.contextmanager
     def session(self, workload: Workload) -> Iterator[Callable[[], int]]:
         """See ``Pattern``."""
-        yield lambda: ray.get(self.handle.save_one.remote(1, encode_evaluation(**workload.next())))
+        yield lambda: ray.get(self.handle.save_one.remote(encode_save(1, **workload.next())))

@@ -17,7 +17,8 @@ from morphml_ray.cache.manager import (
     start_cache_actor,
 )
 from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE, DEFAULT_PREFIX, StorageConfig
-from morphml_ray.database.actor import DatabaseSettings
+from morphml_ray.database.actor import DatabaseActor, DatabaseSettings
+from morphml_ray.database.contract import DatabaseWrites
 from morphml_ray.database.encoding import encode_experiment
 from morphml_ray.database.manager import (
     DatabaseManager,
@@ -28,15 +29,17 @@ from morphml_ray.database.manager import (
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, MorphMLRayError, NotFoundError
 from morphml_ray.experiments.experiment import Experiment
 from morphml_ray.identity import Identity
-from morphml_ray.rpc.channel import Call, Channel, open_channel
+from morphml_ray.rpc.call import call
+from morphml_ray.rpc.channel import Channel, open_channel
 from morphml_ray.rpc.deploy import (
-    HEALTH,
+    ask_beside,
     count_restarts,
     find_actor,
     find_actors,
     require_ray,
     stop_actor,
 )
+from morphml_ray.rpc.description import StorageActor
 
 STATUS_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
@@ -84,14 +87,14 @@ class Storage:
             ValidationError: an argument cannot be stored.
         """
         new = encode_experiment(name, config, objectives, "reuse", identity or "structural")
-        experiment_id = self._channel.wait(Call("write", ("create_experiment", new)))
+        experiment_id = self._channel.wait(call(DatabaseActor.write, DatabaseWrites.create_experiment, new))
         found = self.database.get_experiment(experiment_id)
         if found is None:
             raise NotFoundError(f"the experiment {name!r} was deleted just now")
         return Experiment(self._channel, found.id, found.name, _check_identity(found.identity, identity, name))
 
     def status(self) -> dict[str, Any]:
-        """Tell how the actors do; answers while they are busy.
+        """Tell the status of the actors; answers while they are busy.
 
         Returns:
             Of each: place, pid, started_at (seconds since the epoch), restarts, and
@@ -122,7 +125,7 @@ class Storage:
 
     def flush(self) -> None:
         """Return when everything that the actors took is committed or uploaded."""
-        self._channel.wait(Call("flush"))
+        self._channel.wait(call(DatabaseActor.flush))
         self.artifacts.actors.flush()
 
     def shutdown(self) -> None:
@@ -229,13 +232,12 @@ def _find_cache(config: StorageConfig, name: str, namespace: str) -> "tuple[Acto
     return handle or start_cache_actor(wanted, name, namespace), wanted
 
 
-def _ask_health(handle: "ActorHandle[Any]") -> "ray.ObjectRef[Any]":
-    asked: ray.ObjectRef[Any] = handle.health.options(concurrency_group=HEALTH).remote()
-    return asked
+def _ask_health(handle: "ActorHandle[Any]") -> "ray.ObjectRef[dict[str, Any]]":
+    return ask_beside(handle, call(StorageActor.health))
 
 
-def _health(handle: "ActorHandle[Any]", place: str, asked: "ray.ObjectRef[Any]") -> dict[str, Any]:
-    health: dict[str, Any] = Channel(handle, place, STATUS_TIMEOUT_S).result(asked)
+def _health(handle: "ActorHandle[Any]", place: str, asked: "ray.ObjectRef[dict[str, Any]]") -> dict[str, Any]:
+    health = Channel(handle, place, STATUS_TIMEOUT_S).result(asked)
     return health | {"restarts": count_restarts(handle)}
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from morphml_ray.artifacts.actor.actor import ArtifactActor, ArtifactSettings
 from morphml_ray.artifacts.node_channel import ArtifactChannel
-from morphml_ray.rpc.channel import Call
+from morphml_ray.rpc.call import Call
 from morphml_ray.rpc.deploy import this_node
 
 T = TypeVar("T")
@@ -32,9 +32,9 @@ class NearChannel(ArtifactChannel):
     def result(self, ref: Any) -> Any:
         return ref
 
-    def _send(self, call: Call[Any], **options: Any) -> Any:
-        method = getattr(self._actor, call.method)
-        return pickled(self._loop.run_until_complete(method(*pickled(call.arguments), **options)))
+    def _send(self, prepared: Call[Any], **options: Any) -> Any:
+        method = getattr(self._actor, prepared.method)
+        return pickled(self._loop.run_until_complete(method(*pickled(prepared.arguments), **prepared.named, **options)))
 
 
 def pickled(value: T) -> T:

@@ -7,7 +7,9 @@ from typing import Any
 from servers import opened_store
 
 import morphml_ray as mr
-from morphml_ray.rpc.channel import Call
+from morphml_ray.artifacts.actor.actor import ArtifactActor
+from morphml_ray.artifacts.contract import ArtifactBackend
+from morphml_ray.rpc.call import call
 
 
 def connect(namespace: str, tmp_path: Path, deadline_s: float = 30, **settings: Any) -> mr.Storage:
@@ -43,8 +45,7 @@ class At:
 
 def purge(store: mr.ArtifactStore) -> int:
     """Free what nobody goes on with, whatever its age, and give how many there were."""
-    count: int = store.channel.wait(Call("call", ("purge_uploads", 0.0)))
-    return count
+    return store.channel.wait(call(ArtifactActor.look_up, ArtifactBackend.purge_uploads, 0.0))
 
 
 def unfinished_uploads(url: str) -> list[Any]:

@@ -7,15 +7,17 @@ from typing import Any
 
 import ray
 
+from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.artifacts.actor.file_proof import FileProof
 from morphml_ray.artifacts.checks import CHUNK_BYTES, MAX_CHUNKS, WriteRequest
-from morphml_ray.artifacts.contract import ObjectInfo
+from morphml_ray.artifacts.contract import ArtifactBackend, ObjectInfo
 from morphml_ray.artifacts.crc32 import checksum_text, crc32
 from morphml_ray.artifacts.file_io import opened_source, read_blocks, replaced_target, write_all
 from morphml_ray.artifacts.progress import Meter
 from morphml_ray.artifacts.wire import Payload
 from morphml_ray.errors import BackendUnavailable, ConflictError, CorruptDataError, NotFoundError
-from morphml_ray.rpc.channel import Call, Channel
+from morphml_ray.rpc.call import call
+from morphml_ray.rpc.channel import Channel
 
 IN_FLIGHT = 4
 TURNS = 3
@@ -69,26 +71,25 @@ def _upload(channel: Channel, path: Path, write: WriteRequest, meter: Meter) -> 
     with opened_source(path) as (fd, size_bytes):
         if size_bytes <= CHUNK_BYTES:
             data = Payload(_read(fd, 0, size_bytes, path))
-            key: str = channel.wait(Call("put", (write, data), can_overload=True))
+            key = channel.wait(call(ArtifactActor.put, write, data))
             meter.move_to(size_bytes)
             return key
         chunk_bytes = max(CHUNK_BYTES, -(-size_bytes // MAX_CHUNKS))
         crc = 0
         for block in read_blocks(fd, size_bytes):
             crc = crc32(block, crc)
-        upload: str = channel.wait(Call("begin_upload", (write, chunk_bytes, checksum_text(crc))))
+        upload = channel.wait(call(ArtifactActor.begin_upload, write, chunk_bytes, checksum_text(crc)))
         try:
             in_flight: deque[tuple[ray.ObjectRef[Any], int]] = deque()
             for index, offset in enumerate(range(0, size_bytes, chunk_bytes)):
                 _settle(channel, in_flight, IN_FLIGHT - 1, meter)
                 end = min(offset + chunk_bytes, size_bytes)
                 data = Payload(_read(fd, offset, end - offset, path))
-                call: Call[None] = Call("upload_chunk", (upload, index, data), can_overload=True)
-                in_flight.append((channel.submit(call), end))
+                in_flight.append((channel.submit(call(ArtifactActor.upload_chunk, upload, index, data)), end))
             _settle(channel, in_flight, 0, meter)
-            key = channel.wait(Call("finish_upload", (upload,)))
+            key = channel.wait(call(ArtifactActor.finish_upload, upload))
         except BaseException:
-            channel.submit(Call("call", ("abort_upload", upload)))
+            channel.submit(call(ArtifactActor.look_up, ArtifactBackend.abort_upload, upload))
             raise
         return key
 
@@ -109,7 +110,7 @@ def _read(fd: int, offset: int, length: int, path: Path) -> bytes:
 
 
 def _head(channel: Channel, key: str) -> ObjectInfo:
-    info: ObjectInfo | None = channel.wait(Call("call", ("head", key)))
+    info = channel.wait(call(ArtifactActor.look_up, ArtifactBackend.head, key))
     if info is None:
         raise NotFoundError(f"{channel.place}: there is no object {key}")
     return info
@@ -122,9 +123,8 @@ def _receive(channel: Channel, info: ObjectInfo, fd: int, meter: Meter) -> int:
     crc = 0
     for number, offset in enumerate(offsets):
         while len(in_flight) < IN_FLIGHT and number + len(in_flight) < len(offsets):
-            in_flight.append(
-                channel.submit(Call("get", (info.key, offsets[number + len(in_flight)], CHUNK_BYTES, info.version)))
-            )
+            start = offsets[number + len(in_flight)]
+            in_flight.append(channel.submit(call(ArtifactActor.get, info.key, start, CHUNK_BYTES, info.version)))
         data = channel.result(in_flight.popleft())
         if len(data) != min(CHUNK_BYTES, info.size_bytes - offset):
             raise ConflictError(f"{channel.place}: {info.key} was replaced while it was read")

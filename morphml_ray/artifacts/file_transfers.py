@@ -11,13 +11,16 @@ from typing import Any, cast
 
 import ray
 
+from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.artifacts.actor.file_proof import FileProof
 from morphml_ray.artifacts.checks import WriteRequest
+from morphml_ray.artifacts.contract import ArtifactBackend
 from morphml_ray.artifacts.file_chunks import download_in_chunks, upload_in_chunks
 from morphml_ray.artifacts.node_channel import ArtifactChannel
 from morphml_ray.artifacts.progress import Meter, Progress
 from morphml_ray.errors import MorphMLRayError, ValidationError
-from morphml_ray.rpc.channel import Call, Channel, Steps
+from morphml_ray.rpc.call import Call, call
+from morphml_ray.rpc.channel import Channel, Steps
 
 POLL_S = 0.5
 
@@ -41,7 +44,7 @@ class FileUpload(Steps[str]):
         proof = FileProof.of(self.path)
         with closing(Meter(self.progress, f"upload {self.path.name}", proof.size_bytes)) as meter:
             if _sees_file(channel, proof):
-                key: str = _watch(channel, *self._in_place(), meter)
+                key = _watch(channel, *self._in_place(), meter)
                 meter.move_to(proof.size_bytes)
                 return key
             return upload_in_chunks(channel, self.path, self.write, meter)
@@ -50,13 +53,13 @@ class FileUpload(Steps[str]):
         """See ``Steps.start``; where the actor does not see the file, this returns when it is uploaded."""
         _refuse_progress(self.progress)
         if _sees_file(channel, FileProof.of(self.path)):
-            call, _ = self._in_place()
-            return channel.submit(call)
+            transfer, _ = self._in_place()
+            return channel.submit(transfer)
         return ray.put(self.run(channel))
 
     def _in_place(self) -> tuple[Call[str], str]:
         name = uuid.uuid4().hex
-        return Call("put_file", (self.write, str(self.path), name)), name
+        return call(ArtifactActor.put_file, self.write, str(self.path), name), name
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class FileDownload(Steps[str]):
         """See ``Steps.run``."""
         with closing(Meter(self.progress, f"download {self.path.name}", None)) as meter:
             if _sees_folder(channel, self.path.parent):
-                path: str = _watch(channel, *self._in_place(), meter, self.key)
+                path = _watch(channel, *self._in_place(), meter, self.key)
                 meter.move_to(self.path.stat().st_size)
                 return path
             download_in_chunks(channel, self.key, self.path, meter)
@@ -87,13 +90,13 @@ class FileDownload(Steps[str]):
         """See ``Steps.start``; where the actor does not see the directory, this returns when the file is there."""
         _refuse_progress(self.progress)
         if _sees_folder(channel, self.path.parent):
-            call, _ = self._in_place()
-            return channel.submit(call)
+            transfer, _ = self._in_place()
+            return channel.submit(transfer)
         return ray.put(self.run(channel))
 
     def _in_place(self) -> tuple[Call[str], str]:
         name = uuid.uuid4().hex
-        return Call("get_file", (self.key, str(self.path), name)), name
+        return call(ArtifactActor.get_file, self.key, str(self.path), name), name
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
@@ -108,12 +111,12 @@ def absolute(path: str | os.PathLike[str]) -> Path:
         raise ValidationError(f"a path must be a text or a path, not {type(path).__name__}") from error
 
 
-def _watch(channel: Channel, call: Call[Any], name: str, meter: Meter, key: str | None = None) -> Any:
+def _watch(channel: Channel, transfer: Call[str], name: str, meter: Meter, key: str | None = None) -> str:
     """Wait for a transfer that the actor makes in place, and show how far it is."""
     channel = cast("ArtifactChannel", channel)  # an ArtifactStore has no other
-    ref = channel.submit(call)
+    ref = channel.submit(transfer)
     while (meter.needs_total or not meter.is_idle) and not _is_done(ref):
-        if meter.needs_total:  # only now: most downloads are over before anybody asks
+        if key is not None and meter.needs_total:  # only now: most downloads are over before anybody asks
             meter.total_bytes = _size_bytes(channel, key)
         moved_bytes, stalled_s = channel.progress(name)
         meter.move_to(moved_bytes)
@@ -122,10 +125,10 @@ def _watch(channel: Channel, call: Call[Any], name: str, meter: Meter, key: str 
     return channel.result(ref)
 
 
-def _size_bytes(channel: Channel, key: str | None) -> int:
+def _size_bytes(channel: Channel, key: str) -> int:
     """Ask how large an object is; 0 where nobody tells, for the transfer may succeed all the same."""
     try:
-        found = channel.wait(Call("call", ("head", key)))
+        found = channel.wait(call(ArtifactActor.look_up, ArtifactBackend.head, key))
     except MorphMLRayError:
         return 0
     return 0 if found is None else int(found.size_bytes)
@@ -137,8 +140,7 @@ def _is_done(ref: "ray.ObjectRef[Any]") -> bool:
 
 
 def _sees_file(channel: Channel, proof: FileProof) -> bool:
-    seen: bool = channel.wait(Call("sees", (proof,)))
-    return seen
+    return channel.wait(call(ArtifactActor.sees, proof))
 
 
 def _sees_folder(channel: Channel, folder: Path) -> bool:

@@ -11,8 +11,9 @@ from ray.actor import ActorHandle
 from morphml_ray.artifacts.actor.actor import ArtifactActor, ArtifactSettings
 from morphml_ray.artifacts.node_channel import ArtifactChannel
 from morphml_ray.errors import BackendUnavailable, ConfigurationError
-from morphml_ray.rpc.channel import Call, open_backend
-from morphml_ray.rpc.deploy import ASK_TIMEOUT_S, HEALTH, check_actor, find_actors, start_actor, this_node
+from morphml_ray.rpc.call import call
+from morphml_ray.rpc.channel import open_backend
+from morphml_ray.rpc.deploy import ASK_TIMEOUT_S, ask_beside, check_actor, find_actors, start_actor, this_node
 
 _NODE_DIGITS = 16
 _NODE = re.compile(f"[0-9a-f]{{{_NODE_DIGITS}}}")
@@ -68,7 +69,7 @@ class ArtifactActors:
         for node, handle in self.running().items():
             channel = ArtifactChannel(handle, self.first.place, self.first.deadline_s, node)
             try:
-                channel.wait(Call("flush"))
+                channel.wait(call(ArtifactActor.flush))
             except BackendUnavailable:
                 if not channel.is_gone:  # with its node, and with what it had under way
                     raise
@@ -173,7 +174,7 @@ def _find(name: str, namespace: str) -> "dict[str, ActorHandle[Any]]":
 def _ask_settings(name: str, namespace: str, stated: ArtifactSettings | None) -> ArtifactSettings | None:
     """Ask what the actors of a storage are made of; None where there are none."""
     handles = _find(name, namespace).values()
-    asked = {handle.settings.options(concurrency_group=HEALTH).remote(): handle for handle in handles}
+    asked = {ask_beside(handle, call(ArtifactActor.settings)): handle for handle in handles}
     while asked:
         answered, _ = ray.wait(list(asked), timeout=ASK_TIMEOUT_S)
         if not answered:

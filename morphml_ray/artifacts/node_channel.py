@@ -1,15 +1,19 @@
 """The way to one artifact actor."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.actor import ActorHandle
 
+from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.errors import BackendUnavailable, DeadlineExceeded
-from morphml_ray.rpc.channel import RESTART_ALLOWANCE_S, Call, Channel
-from morphml_ray.rpc.deploy import HEALTH
+from morphml_ray.rpc.call import Call, call
+from morphml_ray.rpc.channel import RESTART_ALLOWANCE_S, Channel
+from morphml_ray.rpc.deploy import ask_beside
 
 PROGRESS_TIMEOUT_S = 10.0
+
+R = TypeVar("R")
 
 
 class ArtifactChannel(Channel):
@@ -32,7 +36,7 @@ class ArtifactChannel(Channel):
         """For how long nothing may move before a call is given up."""
         return self.deadline_s + RESTART_ALLOWANCE_S
 
-    def result(self, ref: "ray.ObjectRef[Any]") -> Any:
+    def result(self, ref: "ray.ObjectRef[R]") -> R:
         """Wait for an answer, however long bytes move; see ``Channel.wait`` for the errors."""
         while True:
             try:
@@ -48,15 +52,13 @@ class ArtifactChannel(Channel):
 
     def progress(self, name: str = "") -> tuple[int, float]:
         """Ask how many bytes a named transfer has moved, and for how many seconds nothing has; infinite: no answer."""
-        asked = self.handle.progress.options(concurrency_group=HEALTH).remote(name)
         try:
-            answer: tuple[int, float] = ray.get(asked, timeout=PROGRESS_TIMEOUT_S)
+            return ray.get(ask_beside(self.handle, call(ArtifactActor.progress, name)), timeout=PROGRESS_TIMEOUT_S)
         except ray.exceptions.RayError:
             return 0, float("inf")
-        return answer
 
-    def _send(self, call: Call[Any], **options: Any) -> "ray.ObjectRef[Any]":
-        if call.can_overload:
+    def _send(self, prepared: Call[R], **options: Any) -> "ray.ObjectRef[R]":
+        if prepared.can_overload:
             # The actor admits in the order of coming; sending a large payload again and again would cost more.
             options = {"patience_s": self.deadline_s} | options
-        return super()._send(call, **options)
+        return super()._send(prepared, **options)

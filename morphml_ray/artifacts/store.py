@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from typing_extensions import Buffer, Self
 
-from morphml_ray.artifacts.actor.actor import ArtifactSettings
+from morphml_ray.artifacts.actor.actor import ArtifactActor, ArtifactSettings
 from morphml_ray.artifacts.checks import (
     check_folder,
     check_key,
@@ -19,7 +19,7 @@ from morphml_ray.artifacts.checks import (
     check_write,
     view_bytes,
 )
-from morphml_ray.artifacts.contract import PresignMethod
+from morphml_ray.artifacts.contract import ArtifactBackend, PresignMethod
 from morphml_ray.artifacts.file_transfers import FileDownload, FileUpload, absolute
 from morphml_ray.artifacts.node_actors import ArtifactActors, start_artifacts
 from morphml_ray.artifacts.node_channel import ArtifactChannel
@@ -27,7 +27,8 @@ from morphml_ray.artifacts.progress import Progress
 from morphml_ray.artifacts.wire import Payload
 from morphml_ray.config import DEFAULT_NAMESPACE, BackendUrl, StorageConfig, fingerprint, stash_secret
 from morphml_ray.errors import ConfigurationError, ValidationError
-from morphml_ray.rpc.channel import Call
+from morphml_ray.rpc.call import Call, call
+from morphml_ray.rpc.channel import Steps
 from morphml_ray.rpc.deploy import node_of, require_ray, stop_actor, this_node
 from morphml_ray.rpc.remote_method import remote_method
 
@@ -127,7 +128,7 @@ class ArtifactStore:
         content_type: str | None = None,
         if_absent: bool = False,
         progress: Progress | None = None,
-    ) -> FileUpload:
+    ) -> Steps[str]:
         """Store a file, streamed in bounded memory; gives the key.
 
         The actor reads the file in place; where it does not see it, since the caller has a file system of its own,
@@ -154,7 +155,7 @@ class ArtifactStore:
     @remote_method
     def download_file(
         self, s3_key: str, local_path: str | os.PathLike[str], *, progress: Progress | None = None
-    ) -> FileDownload:
+    ) -> Steps[str]:
         """Write an object to a file, streamed in bounded memory; gives its absolute path.
 
         The file appears when it is complete and verified; until then one that was there stays. It is a copy: it is not
@@ -187,7 +188,7 @@ class ArtifactStore:
         See ``upload_file`` for the other arguments and the errors.
         """
         write = check_write(s3_key, metadata or {}, content_type, if_absent=if_absent, write_id=None)
-        return Call("put", (write, Payload(view_bytes(data))), can_overload=True)
+        return call(ArtifactActor.put, write, Payload(view_bytes(data)))
 
     @remote_method
     def download_bytes(self, s3_key: str, offset: int = 0, length: int | None = None) -> Call[bytes]:
@@ -198,7 +199,7 @@ class ArtifactStore:
             CorruptDataError: the whole was read, and its checksum differs.
         """
         check_range(offset, length)
-        return Call("get", (check_key(s3_key), offset, length))
+        return call(ArtifactActor.get, check_key(s3_key), offset, length)
 
     @remote_method
     def upload_multiple(self, objects: Mapping[str, Buffer]) -> Call[list[str]]:
@@ -216,7 +217,7 @@ class ArtifactStore:
             raise ValidationError(f"objects must come under their keys, in a mapping, not in {type(objects).__name__}")
         writes = [check_write(key, {}, None, if_absent=False, write_id=None) for key in objects]
         payloads = [Payload(view_bytes(data)) for data in objects.values()]
-        return Call("put_multiple", (writes, payloads), can_overload=True)
+        return call(ArtifactActor.put_multiple, writes, payloads)
 
     @remote_method
     def download_multiple(self, s3_keys: Iterable[str]) -> Call[dict[str, bytes]]:
@@ -227,33 +228,33 @@ class ArtifactStore:
         """
         if isinstance(s3_keys, str):
             raise ValidationError("s3_keys must be several keys, not one text")
-        return Call("get_multiple", ([check_key(key) for key in s3_keys],))
+        return call(ArtifactActor.get_multiple, [check_key(key) for key in s3_keys])
 
     @remote_method
     def exists(self, s3_key: str) -> Call[bool]:
         """Tell whether there is such an object; what the server does not answer is an error, and no False."""
-        return _call("exists", check_key(s3_key))
+        return call(ArtifactActor.look_up, ArtifactBackend.exists, check_key(s3_key))
 
     @remote_method
     def delete(self, s3_key: str) -> Call[bool]:
         """Delete an object; False where there was none."""
-        return _call("delete", check_key(s3_key))
+        return call(ArtifactActor.look_up, ArtifactBackend.delete, check_key(s3_key))
 
     @remote_method
     def list_objects(self, prefix: str = "", max_keys: int | None = None) -> Call[list[dict[str, Any]]]:
         """List the objects whose keys begin with ``prefix``, all pages: dicts of key, size, last_modified (UTC)."""
         check_limit(max_keys)
-        return Call("list_objects", (check_prefix(prefix), max_keys))
+        return call(ArtifactActor.list_objects, check_prefix(prefix), max_keys)
 
     @remote_method
     def list_keys(self, prefix: str = "") -> Call[list[str]]:
         """List the keys that begin with ``prefix``, all pages, ascending by their bytes."""
-        return Call("list_keys", (check_prefix(prefix),))
+        return call(ArtifactActor.list_keys, check_prefix(prefix))
 
     @remote_method
     def get_metadata(self, s3_key: str) -> Call[dict[str, Any] | None]:
         """Describe an object: size, last_modified (UTC), content_type, metadata; None where there is none."""
-        return Call("metadata", (check_key(s3_key),))
+        return call(ArtifactActor.metadata, check_key(s3_key))
 
     @remote_method
     def get_presigned_url(self, s3_key: str, expiration: int = 3600, method: PresignMethod = "get_object") -> Call[str]:
@@ -264,7 +265,7 @@ class ArtifactStore:
             ConfigurationError: the store is a directory, which has no such URLs.
         """
         check_presign(expiration, method)
-        return _call("presign", check_key(s3_key), expiration, method)
+        return call(ArtifactActor.look_up, ArtifactBackend.presign, check_key(s3_key), expiration, method)
 
     @remote_method
     def copy(self, source_key: str, dest_key: str) -> Call[str]:
@@ -273,7 +274,7 @@ class ArtifactStore:
         Raises:
             NotFoundError: there is no such object.
         """
-        return Call("copy", (check_key(source_key), check_key(dest_key)))
+        return call(ArtifactActor.copy, check_key(source_key), check_key(dest_key))
 
     @remote_method
     def delete_prefix(self, prefix: str) -> Call[int]:
@@ -283,12 +284,12 @@ class ArtifactStore:
             ValidationError: the prefix is "" or "/", which would be everything.
         """
         check_folder(prefix)
-        return _call("delete_prefix", prefix)
+        return call(ArtifactActor.look_up, ArtifactBackend.delete_prefix, prefix)
 
     @remote_method
     def get_total_size(self, prefix: str = "") -> Call[int]:
         """Sum up the bytes of all objects whose keys begin with ``prefix``."""
-        return _call("total_size", check_prefix(prefix))
+        return call(ArtifactActor.look_up, ArtifactBackend.total_size, check_prefix(prefix))
 
 
 def artifact_settings(config: StorageConfig) -> ArtifactSettings:
@@ -311,10 +312,6 @@ def _home_of(url: BackendUrl) -> str | None:
         if home is None and url.resolve("artifacts").startswith("file:"):
             home = this_node()
     return home
-
-
-def _call(operation: str, *arguments: Any) -> Call[Any]:
-    return Call("call", (operation, *arguments))
 
 
 def _secret(text: str) -> str:

@@ -3,11 +3,12 @@
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, SupportsIndex
+from typing import Any
 
 from typing_extensions import Buffer
 
 from morphml_ray.artifacts.contract import ObjectInfo
+from morphml_ray.rpc.call import Encoded
 
 
 class Payload:
@@ -24,34 +25,39 @@ class Payload:
     def __init__(self, data: Buffer) -> None:
         self._data = data
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+    def __buffer__(self, flags: int) -> memoryview:
+        """Look at the bytes."""
+        del flags
+        return memoryview(self._data)
+
+    def __reduce__(self) -> tuple[Any, ...]:
         """Send the bytes beside the pickle, not in it."""
         return memoryview, (pickle.PickleBuffer(self._data),)
 
 
-class OutgoingBytes:
+class OutgoingBytes(Encoded[bytes]):
     """Bytes of an object: they travel like a payload, and are copied once, where they arrive, into ``bytes``."""
 
     def __init__(self, data: Buffer) -> None:
         self._data = data
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Send the bytes beside the pickle, not in it."""
         return bytes, (pickle.PickleBuffer(self._data),)
 
 
-class OutgoingObjects:
+class OutgoingObjects(Encoded[dict[str, bytes]]):
     """Bytes of objects under their keys, beside the pickle as ``OutgoingBytes`` are; they arrive as a dict."""
 
     def __init__(self, found: Mapping[str, Buffer]) -> None:
         self._found = found
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Send the bytes beside the pickle, not in it."""
         return _read_objects, (list(self._found), [pickle.PickleBuffer(data) for data in self._found.values()])
 
 
-class OutgoingListing:
+class OutgoingListing(Encoded[list[dict[str, Any]]]):
     """Objects of a listing, as few bytes a piece; they arrive as dicts."""
 
     def __init__(self, found: Iterable[ObjectInfo]) -> None:

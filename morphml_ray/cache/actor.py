@@ -4,23 +4,21 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Concatenate, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
-from morphml_ray.cache.backends import create_cache
+from typing_extensions import ParamSpec
+
 from morphml_ray.cache.contract import Cache
+from morphml_ray.cache.memory import DEFAULT_MAX_BYTES, MemoryCache
 from morphml_ray.cache.wire import EncodedValue, EncodedValues
 from morphml_ray.config import BackendUrl, fingerprint
-from morphml_ray.errors import ValidationError
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
 
-OPERATIONS = frozenset(
-    {
-        *("get", "set", "delete", "exists", "increment", "ttl_s"),
-        *("delete_matching", "delete_prefix", "clear", "statistics"),
-    }
-)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -96,34 +94,33 @@ class CacheActor:
         cache.open()
         return cache
 
-    def call(self, operation: str, *arguments: Any) -> Any:
-        """Run one of ``OPERATIONS``."""
-        if operation not in OPERATIONS:
-            raise ValidationError(f"the cache actor has no operation {operation!r}")
-        return getattr(self._opened(), operation)(*arguments)
+    def run(self, operation: Callable[Concatenate[Cache, P], R], *arguments: P.args, **named: P.kwargs) -> R:
+        """Run an operation of the cache."""
+        answer: R = getattr(self._opened(), operation.__name__)(*arguments, **named)
+        return answer
 
     def get(self, key: str, default: bytes | None) -> EncodedValue | None:
         """Read one value; where there is none, ``default``, encoded too."""
-        (found,) = self.call("get", [key])
+        (found,) = self.run(Cache.get, [key])
         data = default if found is None else found
         return None if data is None else EncodedValue(data)
 
-    def is_done(self, operation: str, *arguments: Any) -> bool:
-        """Run one of ``OPERATIONS`` on one key; tells whether it had an effect."""
-        return bool(self.call(operation, *arguments))
+    def is_done(self, operation: Callable[Concatenate[Cache, P], int], *arguments: P.args, **named: P.kwargs) -> bool:
+        """Run an operation on one key; tells whether it had an effect."""
+        return bool(self.run(operation, *arguments, **named))
 
     def exists(self, key: str) -> bool:
         """Tell whether there is a value."""
-        (found,) = self.call("exists", [key])
+        (found,) = self.run(Cache.exists, [key])
         return bool(found)
 
     def get_multiple(self, keys: Sequence[str]) -> EncodedValues:
         """Read values in one round trip; what is missing is left out."""
-        values = self.call("get", keys)
+        values = self.run(Cache.get, keys)
         return EncodedValues({key: data for key, data in zip(keys, values, strict=True) if data is not None})
 
     def health(self) -> dict[str, Any]:
-        """Tell how the actor does; asks no server."""
+        """Tell the actor's status; asks no server."""
         return {
             "place": self._settings.url.masked,
             "prefix": self._settings.prefix,
@@ -136,3 +133,25 @@ class CacheActor:
         """Let all connections go."""
         if self._cache is not None:
             self._cache.close()
+
+
+def create_cache(url: BackendUrl, prefix: str, *, pool_size: int = 8, timeout_s: float = 1.0) -> Cache:
+    """Make the cache that a URL names, not opened yet. To be called where it will be used: references are followed.
+
+    Args:
+        url: of Redis, of Valkey, or ``memory://``.
+        prefix: what tells its keys from those of others on the same server.
+        pool_size: connections at most.
+        timeout_s: how long a server may be silent.
+
+    Raises:
+        ConfigurationError: a reference cannot be followed here, or leads to something else than a cache.
+    """
+    text = url.resolve("cache")
+    if text.startswith("memory:"):
+        stated = parse_qs(urlsplit(text).query).get("max_bytes")
+        return MemoryCache(max_bytes=int(stated[0]) if stated else DEFAULT_MAX_BYTES)
+    # Where nobody connects to Redis, its driver is not loaded.
+    from morphml_ray.cache.redis import RedisCache  # noqa: PLC0415 - see above
+
+    return RedisCache(url, prefix, pool_size=pool_size, timeout_s=timeout_s)

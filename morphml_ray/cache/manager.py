@@ -4,19 +4,20 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import ray
 from ray.actor import ActorHandle
 
 from morphml_ray.cache.actor import CacheActor, CacheSettings
+from morphml_ray.cache.contract import Cache, CacheStatistics
+from morphml_ray.cache.keys import check_key, experiment_prefix, result_key, state_key
 from morphml_ray.cache.wire import encode_value
 from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE, DEFAULT_PREFIX, StorageConfig, stash_secret
 from morphml_ray.errors import ValidationError
-from morphml_ray.identity.canonical_json import canonical_json
 from morphml_ray.model.arguments import count
-from morphml_ray.model.plain import to_number, to_plain
-from morphml_ray.rpc.channel import Call, Channel, Steps, open_channel
+from morphml_ray.model.plain import to_number
+from morphml_ray.rpc.call import Call, call
+from morphml_ray.rpc.channel import Channel, Steps, open_channel
 from morphml_ray.rpc.deploy import find_actor, node_of, require_ray, serves, start_actor, stop_actor
 from morphml_ray.rpc.remote_method import remote_method
 
@@ -33,12 +34,13 @@ class _Read(Steps[Any]):
 
     def run(self, channel: Channel) -> Any:
         """See ``Steps.run``."""
-        found: dict[str, Any] = channel.wait(Call("get_multiple", ([self.key],)))
+        found = channel.wait(call(CacheActor.get_multiple, [self.key]))
         return found.get(self.key, self.default)
 
     def start(self, channel: Channel) -> "ray.ObjectRef[Any]":
         """See ``Steps.start``."""
-        return channel.submit(Call("get", (self.key, None if self.default is None else encode_value(self.default))))
+        default = None if self.default is None else encode_value(self.default)
+        return channel.submit(call(CacheActor.get, self.key, default))
 
 
 class DistributedCache:
@@ -108,7 +110,7 @@ class DistributedCache:
         return _set_one(key, value, self._seconds(ttl))
 
     @remote_method
-    def get(self, key: str, default: Any = None) -> "_Read":
+    def get(self, key: str, default: Any = None) -> Steps[Any]:
         """Give the value, or ``default`` where there is none; a stored None is a value.
 
         Args:
@@ -119,17 +121,17 @@ class DistributedCache:
             UntrustedDataError: a pickle that was not signed with this cluster's key; it was not read.
             CorruptDataError: the bytes are no value.
         """
-        return _Read(_key(key), default)
+        return _Read(check_key(key), default)
 
     @remote_method
     def delete(self, key: str) -> Call[bool]:
         """Delete a key; False where there was none, also where a killed actor had deleted it just before."""
-        return Call("is_done", ("delete", [_key(key)]))
+        return call(CacheActor.is_done, Cache.delete, [check_key(key)])
 
     @remote_method
     def exists(self, key: str) -> Call[bool]:
         """Tell whether there is a value."""
-        return Call("exists", (_key(key),))
+        return call(CacheActor.exists, check_key(key))
 
     @remote_method
     def cache_architecture_result(
@@ -158,7 +160,7 @@ class DistributedCache:
         Raises:
             ValidationError: an argument cannot be stored.
         """
-        return _set_one(_result_key(arch_hash, experiment_id, seed, fidelity), result, self._seconds(ttl))
+        return _set_one(result_key(arch_hash, experiment_id, seed, fidelity), result, self._seconds(ttl))
 
     @remote_method
     def get_architecture_result(
@@ -168,24 +170,24 @@ class DistributedCache:
 
         None means that no result is kept, or that None itself is: keep anything else, such as ``{}``, for a failure.
         """
-        return Call("get", (_result_key(arch_hash, experiment_id, seed, fidelity), None))
+        return call(CacheActor.get, result_key(arch_hash, experiment_id, seed, fidelity), None)
 
     @remote_method
     def cache_optimizer_state(
         self, experiment_id: int | str, generation: int, state: Any, ttl: float | None = HOUR_S
     ) -> Call[bool]:
         """Keep the state of an optimizer after a generation."""
-        return _set_one(_state_key(experiment_id, generation), state, self._seconds(ttl))
+        return _set_one(state_key(experiment_id, generation), state, self._seconds(ttl))
 
     @remote_method
     def get_optimizer_state(self, experiment_id: int | str, generation: int) -> Call[Any]:
         """Give the state of an optimizer after a generation; None means that none is kept: an empty one is a value."""
-        return Call("get", (_state_key(experiment_id, generation), None))
+        return call(CacheActor.get, state_key(experiment_id, generation), None)
 
     @remote_method
     def invalidate_pattern(self, pattern: str) -> Call[int]:
         """Delete the keys of this cache that match a pattern of Redis (``*``, ``?``, ``[a-c]``); gives how many."""
-        return _call("delete_matching", _key(pattern))
+        return call(CacheActor.run, Cache.delete_matching, check_key(pattern))
 
     @remote_method
     def invalidate_experiment(self, experiment_id: int | str) -> Call[int]:
@@ -194,30 +196,30 @@ class DistributedCache:
         It is compared as text: keep and invalidate with the same one, the number that ``create_experiment`` gave.
         Results that were kept without an experiment stay.
         """
-        return _call("delete_prefix", _experiment_prefix(experiment_id))
+        return call(CacheActor.run, Cache.delete_prefix, experiment_prefix(experiment_id))
 
     @remote_method
-    def get_statistics(self) -> Call[dict[str, Any]]:
+    def get_statistics(self) -> Call[CacheStatistics]:
         """Count: hits, misses, hit_rate (percent), num_keys, dropped_writes, errors, outages, of this prefix."""
-        return _call("statistics")
+        return call(CacheActor.run, Cache.statistics)
 
     @remote_method
     def clear_all(self) -> Call[int]:
         """Delete all keys of this prefix, and of no other; gives how many there were."""
-        return _call("clear")
+        return call(CacheActor.run, Cache.clear)
 
     @remote_method
     def set_multiple(self, mapping: Mapping[str, Any], ttl: float | None = None) -> Call[int]:
         """Keep values in one call and one round trip; gives how many the cache took."""
-        items = [(_key(key), encode_value(value)) for key, value in _mapping(mapping).items()]
-        return _call("set", items, self._seconds(ttl))
+        items = [(check_key(key), encode_value(value)) for key, value in _mapping(mapping).items()]
+        return call(CacheActor.run, Cache.set, items, self._seconds(ttl))
 
     @remote_method
     def get_multiple(self, keys: Iterable[str]) -> Call[dict[str, Any]]:
         """Give the values of keys in one call and one round trip; missing keys are left out."""
         if isinstance(keys, str):
             raise ValidationError("keys must be several keys, not one text")
-        return Call("get_multiple", ([_key(key) for key in keys],))
+        return call(CacheActor.get_multiple, [check_key(key) for key in keys])
 
     @remote_method
     def increment(self, key: str, amount: int = 1) -> Call[int | None]:
@@ -226,12 +228,16 @@ class DistributedCache:
         Raises:
             ValidationError: the value is no whole number, or would not fit into 64 bits.
         """
-        return _call("increment", _key(key), count(amount, "amount", -(2**63)), uuid.uuid4().hex)
+        return call(
+            CacheActor.run, Cache.increment, check_key(key), count(amount, "amount", -(2**63)), uuid.uuid4().hex
+        )
 
     @remote_method
     def decrement(self, key: str, amount: int = 1) -> Call[int | None]:
         """Take from a counter; see ``increment``."""
-        return _call("increment", _key(key), -count(amount, "amount", -(2**63) + 1), uuid.uuid4().hex)
+        return call(
+            CacheActor.run, Cache.increment, check_key(key), -count(amount, "amount", -(2**63) + 1), uuid.uuid4().hex
+        )
 
     @remote_method
     def get_ttl(self, key: str) -> Call[float | None]:
@@ -240,7 +246,7 @@ class DistributedCache:
         Raises:
             NotFoundError: there is no such key.
         """
-        return _call("ttl_s", _key(key))
+        return call(CacheActor.run, Cache.ttl_s, check_key(key))
 
     def _seconds(self, ttl: float | None) -> float | None:
         return self._default_ttl if ttl is None else _ttl(ttl)
@@ -250,7 +256,7 @@ def cache_settings(config: StorageConfig, prefix: str) -> CacheSettings:
     """Take what the cache actor needs from the settings, with secrets stashed away."""
     return CacheSettings(
         url=stash_secret(config.cache_url),
-        prefix=_key(prefix),
+        prefix=check_key(prefix),
         timeout_s=config.cache_timeout_s,
         deadline_s=config.deadline_s,
     )
@@ -266,12 +272,8 @@ def start_cache_actor(settings: CacheSettings, name: str, namespace: str) -> "Ac
     return start_actor(CacheActor, settings, cache_actor_name(name), namespace, node_of(settings.url))
 
 
-def _call(operation: str, *arguments: Any) -> Call[Any]:
-    return Call("call", (operation, *arguments))
-
-
 def _set_one(key: str, value: Any, ttl_s: float | None) -> Call[bool]:
-    return Call("is_done", ("set", [(_key(key), encode_value(value))], ttl_s))
+    return call(CacheActor.is_done, Cache.set, [(check_key(key), encode_value(value))], ttl_s)
 
 
 def _mapping(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -280,31 +282,8 @@ def _mapping(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     return mapping
 
 
-def _key(key: str) -> str:
-    if not isinstance(key, str) or not key:
-        raise ValidationError("a key must be a text that is not empty")
-    return key
-
-
 def _ttl(ttl: float | None) -> float | None:
     seconds = to_number(ttl, "ttl")
     if seconds is not None and not seconds > 0:
         raise ValidationError(f"ttl must be above 0 seconds, or None for no limit, not {ttl!r}")
     return seconds
-
-
-def _experiment_prefix(experiment_id: int | str) -> str:
-    if not isinstance(experiment_id, str):
-        experiment_id = str(count(experiment_id, "experiment_id"))
-    # Quoted, so that no id is the beginning of another one's keys.
-    return f"experiment:{quote(_key(experiment_id), safe='', errors='surrogatepass')}:"
-
-
-def _result_key(arch_hash: str, experiment_id: int | str | None, seed: Any, fidelity: Any) -> str:
-    owner = "" if experiment_id is None else _experiment_prefix(experiment_id)
-    condition = canonical_json([to_plain(seed, "seed", finite=True), to_plain(fidelity, "fidelity", finite=True)])
-    return f"{owner}result:{_key(arch_hash)}" + ("" if condition == "[null,null]" else f":{condition}")
-
-
-def _state_key(experiment_id: int | str, generation: int) -> str:
-    return f"{_experiment_prefix(experiment_id)}optimizer:{count(generation, 'generation')}"

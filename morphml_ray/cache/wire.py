@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from morphml_ray.rpc.call import Encoded
 from morphml_ray.serde import SigningKey, decode, encode, load_signing_key
 
 _COUNTERS = range(-(2**63), 2**63)
@@ -41,7 +42,7 @@ def _decode_values(found: Mapping[str, bytes]) -> dict[str, Any]:
     return {key: decode_value(data) for key, data in found.items()}
 
 
-class EncodedValue:
+class EncodedValue(Encoded[Any]):
     """Bytes of a value on their way to a caller: unpickling them there gives the value."""
 
     def __init__(self, data: bytes) -> None:
@@ -52,7 +53,7 @@ class EncodedValue:
         return decode_value, (self._data,)
 
 
-class EncodedValues:
+class EncodedValues(Encoded[dict[str, Any]]):
     """Bytes of values under their keys: unpickling them gives the values."""
 
     def __init__(self, found: Mapping[str, bytes]) -> None:

@@ -3,17 +3,25 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Concatenate, TypeVar
+
+from typing_extensions import ParamSpec
 
 from morphml_ray.config import BackendUrl, fingerprint
-from morphml_ray.database.commit_queue import FIRST_WAIT_S, LONGEST_WAIT_S, CommitQueue
-from morphml_ray.database.contract import READS, WRITES, EncodedEvaluation, ExperimentRef, SaveUnit
-from morphml_ray.errors import BackendUnavailable, MorphMLRayError, Overloaded, ValidationError
+from morphml_ray.database.commit_queue import CommitQueue
+from morphml_ray.database.contract import DatabaseReads, DatabaseWrites, SaveUnit
+from morphml_ray.errors import BackendUnavailable, MorphMLRayError, Overloaded
+from morphml_ray.rpc.call import can_overload
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
+from morphml_ray.rpc.patience import Patience
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -87,14 +95,12 @@ class DatabaseActor:
         with closing(type(self._database)(url, pool_size=1)) as other:
             other.open()
 
-    async def save(
-        self, experiment: ExperimentRef, evaluations: Sequence[EncodedEvaluation], patience_s: float = 0.0
-    ) -> list[int]:
+    @can_overload
+    async def save(self, unit: SaveUnit, patience_s: float = 0.0) -> list[int]:
         """Store evaluations of one experiment in one transaction; the ids, when they are committed.
 
         Args:
-            experiment: id or name.
-            evaluations: all of them are stored, or none.
+            unit: all of its evaluations are stored, or none.
             patience_s: how long to wait here for a place in the queue.
 
         Raises:
@@ -103,69 +109,65 @@ class DatabaseActor:
             ValidationError: the database refuses a value.
             BackendUnavailable: the database stayed away for the deadline.
         """
-        (outcome,) = await self._save([SaveUnit(experiment, evaluations)], patience_s)
+        (outcome,) = await self._save([unit], patience_s)
         if isinstance(outcome, MorphMLRayError):
             raise outcome
         return outcome
 
-    async def save_one(self, experiment: ExperimentRef, evaluation: EncodedEvaluation, patience_s: float = 0.0) -> int:
+    @can_overload
+    async def save_one(self, unit: SaveUnit, patience_s: float = 0.0) -> int:
         """Store one evaluation; see ``save``."""
-        return (await self.save(experiment, [evaluation], patience_s))[0]
+        (evaluation_id,) = await self.save(unit, patience_s)
+        return evaluation_id
 
-    async def save_each(
-        self, experiment: ExperimentRef, evaluations: Sequence[EncodedEvaluation], patience_s: float = 0.0
-    ) -> list[int | MorphMLRayError]:
+    @can_overload
+    async def save_each(self, unit: SaveUnit, patience_s: float = 0.0) -> list[int | MorphMLRayError]:
         """Store evaluations of one experiment, each on its own: an id or an error for each."""
-        units = [SaveUnit(experiment, [evaluation]) for evaluation in evaluations]
+        units = [SaveUnit(unit.experiment, [evaluation]) for evaluation in unit.evaluations]
         outcomes = await self._save(units, patience_s)
         return [outcome if isinstance(outcome, MorphMLRayError) else outcome[0] for outcome in outcomes]
 
     async def _save(self, units: Sequence[SaveUnit], patience_s: float) -> Sequence[list[int] | MorphMLRayError]:
         deadline = self._deadline()
-        give_up_at = time.monotonic() + patience_s
-        wait_s = FIRST_WAIT_S
+        patience = Patience(patience_s)
         while True:
             try:
                 saved = self._queue.save(units, deadline)
                 break
             except Overloaded:
-                if time.monotonic() + wait_s > give_up_at:
+                if not await patience.pause_async():
                     raise
-            await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
         return await asyncio.wrap_future(saved)
 
-    async def write(self, operation: str, *arguments: Any) -> Any:
-        """Run one of ``contracts.WRITES`` in its turn."""
-        _check(operation, WRITES)
-        method = getattr(self._database, operation)
-        return await asyncio.wrap_future(self._queue.run(lambda: method(*arguments), self._deadline()))
+    async def write(
+        self, operation: Callable[Concatenate[DatabaseWrites, P], R], *arguments: P.args, **named: P.kwargs
+    ) -> R:
+        """Run a write in its turn."""
+        run: Callable[[], R] = partial(getattr(self._database, operation.__name__), *arguments, **named)
+        return await asyncio.wrap_future(self._queue.run(run, self._deadline()))
 
-    async def read(self, query: str, *arguments: Any) -> Any:
-        """Answer one of ``contracts.READS``."""
-        _check(query, READS)
+    async def read(self, query: Callable[Concatenate[DatabaseReads, P], R], *arguments: P.args, **named: P.kwargs) -> R:
+        """Answer a query beside the writes."""
         self._reads += 1
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, self._read, query, arguments, self._deadline())
+        run: Callable[[], R] = partial(getattr(self._database, query.__name__), *arguments, **named)
+        patience = Patience(self._settings.deadline_s)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, run, patience)
 
-    def _read(self, query: str, arguments: Sequence[Any], deadline: float) -> Any:
-        wait_s = FIRST_WAIT_S
+    def _read(self, run: Callable[[], R], patience: Patience) -> R:
         while True:
             try:
                 self._database.open()
-                return getattr(self._database, query)(*arguments)
+                return run()
             except BackendUnavailable:
-                if time.monotonic() + wait_s > deadline:
+                if not patience.pause():
                     raise
-            time.sleep(wait_s)
-            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
     async def flush(self) -> None:
         """Return when everything that waits now is committed."""
         await asyncio.wrap_future(self._queue.flush(self._deadline()))
 
     async def health(self) -> dict[str, Any]:
-        """Tell how the actor does; answers while everything else is busy."""
+        """Tell the actor's status; answers while everything else is busy."""
         return {
             "place": self._settings.url.masked,
             "pid": os.getpid(),
@@ -187,8 +189,3 @@ class DatabaseActor:
 
     def _deadline(self) -> float:
         return time.monotonic() + self._settings.deadline_s
-
-
-def _check(name: str, allowed: frozenset[str]) -> None:
-    if name not in allowed:
-        raise ValidationError(f"the database actor has no operation {name!r}")

@@ -11,12 +11,11 @@ from typing import Any
 
 from morphml_ray.database.contract import Database, SaveUnit
 from morphml_ray.errors import BackendUnavailable, MorphMLRayError, OutcomeUnknownError, Overloaded
+from morphml_ray.rpc.patience import Patience
 
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_ROWS = 5_000
-FIRST_WAIT_S = 0.05
-LONGEST_WAIT_S = 1.0
 PURGE_ROWS = 500
 
 Outcome = list[int] | MorphMLRayError
@@ -174,7 +173,7 @@ class CommitQueue:
 
     def _settle(self, batch: list[_Write]) -> None:
         """Commit a batch, waiting an outage out, and answer everyone in it."""
-        wait_s = FIRST_WAIT_S
+        patience = Patience()  # without an end: each call has a deadline of its own
         while batch:
             try:
                 self._database.open()
@@ -182,9 +181,8 @@ class CommitQueue:
             except BackendUnavailable as error:
                 self._note_outage(error)
                 batch = self._drop_late(batch, error)
-                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
                 if batch:
-                    self._pause(wait_s)
+                    self._pause(patience.next_pause_s())
             except MorphMLRayError as error:
                 self._fail(batch, error)
                 return
@@ -232,9 +230,9 @@ class CommitQueue:
             logger.warning("Writes wait: %s", error)
         self._outage = error
 
-    def _pause(self, wait_s: float) -> None:
+    def _pause(self, pause_s: float | None) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closing, wait_s)
+            self._changed.wait_for(lambda: self._is_closing, pause_s)
 
     def _drop_late(self, batch: list[_Write], error: MorphMLRayError) -> list[_Write]:
         """Answer the calls whose deadline is over, in the batch and behind it; gives who is left of the batch."""

@@ -1,10 +1,10 @@
-"""The contracts that backends fulfil, and the values that cross them.
+"""The contract that databases fulfil, and the values that cross it.
 
-Backends block and are thread-safe; the actors in front of them run them on bounded threads.
+Databases block and are thread-safe; the actors in front of them run them on bounded threads.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Literal, NamedTuple, Protocol
 
 from morphml_ray.errors import MorphMLRayError
@@ -18,10 +18,20 @@ from morphml_ray.model.records import (
     IfExists,
     OnDuplicate,
 )
+from morphml_ray.rpc.call import Encoded
 
 Operator = Literal["<", "<=", ">", ">=", "==", "!="]
 ExperimentRef = int | str
-"""An experiment's id, or its name."""
+"""An experiment's id, or its name; else, where no experiment has that name, the decimal text of its id."""
+
+_MAX_ID = 2**63 - 1
+
+
+def number_of(experiment: ExperimentRef) -> int | None:
+    """Give the id that a reference states, also in text form; None where it can be a name only."""
+    if isinstance(experiment, str) and not (experiment.isascii() and experiment.isdigit() and len(experiment) < 20):  # noqa: PLR2004 - the digits of a 64-bit number
+        return None
+    return max(-1, min(int(experiment), _MAX_ID))
 
 
 class EncodedEvaluation(NamedTuple):
@@ -83,80 +93,60 @@ class SaveUnit(NamedTuple):
     evaluations: Sequence[EncodedEvaluation]
 
 
-class ArchitectureRow(NamedTuple):
-    """One evaluation as the database holds it, undecoded; the order of ``ArchitectureRecord``."""
+RECORD_COLUMNS = (
+    *(field.name for field in fields(ArchitectureRecord) if field.name != "architecture"),
+    "spec",
+    "codec",
+)
+"""What a row holds, in order: the fields of ``ArchitectureRecord``, the architecture as its spec and codec."""
 
-    id: int
-    experiment_id: int
-    architecture_hash: str
-    spec: bytes
-    codec: str
-    fitness: float | None
-    metrics: str
-    generation: int
-    worker_id: str | None
-    duration_s: float
-    evaluated_at: datetime
-    status: EvaluationStatus
-    seed_key: str
-    fidelity_key: str
-    replicate: int
-    parents: str | None
-    error_text: str | None
+Row = tuple[Any, ...]
+"""A stored evaluation: values of ``RECORD_COLUMNS``, texts of JSON undecoded."""
 
-    def decode(self) -> ArchitectureRecord:
-        """Decode the architecture and the JSON texts.
-
-        Raises:
-            CorruptDataError: the stored bytes cannot be read back.
-        """
-        return ArchitectureRecord(
-            id=self.id,
-            experiment_id=self.experiment_id,
-            architecture_hash=self.architecture_hash,
-            architecture=decode_architecture(self.spec, self.codec),
-            fitness=self.fitness,
-            metrics=decode_json(self.metrics),
-            generation=self.generation,
-            worker_id=self.worker_id,
-            duration=self.duration_s,
-            evaluated_at=self.evaluated_at,
-            status=self.status,
-            seed=decode_json(self.seed_key) if self.seed_key else None,
-            fidelity=decode_json(self.fidelity_key) if self.fidelity_key else None,
-            replicate=self.replicate,
-            parents=tuple(decode_json(self.parents)) if self.parents else (),
-            error=self.error_text,
-        )
+_DECODERS: Mapping[str, Callable[[Any], Any]] = {
+    "metrics": decode_json,
+    "seed": lambda text: decode_json(text) if text else None,
+    "fidelity": lambda text: decode_json(text) if text else None,
+    "parents": lambda text: tuple(decode_json(text)) if text else (),
+}
 
 
-def _decode_rows(rows: Sequence[tuple[Any, ...]]) -> list[ArchitectureRecord]:
-    return [ArchitectureRow(*row).decode() for row in rows]
+def decode_row(row: Row) -> ArchitectureRecord:
+    """Decode a stored evaluation.
+
+    Raises:
+        CorruptDataError: the stored bytes cannot be read back.
+    """
+    values = dict(zip(RECORD_COLUMNS, row, strict=True))
+    values["architecture"] = decode_architecture(values.pop("spec"), values.pop("codec"))
+    for name, decode in _DECODERS.items():
+        values[name] = decode(values[name])
+    return ArchitectureRecord(**values)
 
 
-def _decode_row(row: tuple[Any, ...]) -> ArchitectureRecord:
-    return ArchitectureRow(*row).decode()
+def _decode_rows(rows: Sequence[Row]) -> list[ArchitectureRecord]:
+    return list(map(decode_row, rows))
 
 
-class EncodedRecord:
-    """One row on its way to a caller: unpickling it there gives an ``ArchitectureRecord``."""
+class EncodedRecord(Encoded[ArchitectureRecord]):
+    """One row on its way to a caller, which gets an ``ArchitectureRecord``."""
 
-    def __init__(self, row: tuple[Any, ...]) -> None:
+    def __init__(self, row: Row) -> None:
         self._row = row
 
     def decode(self) -> ArchitectureRecord:
         """Decode here."""
-        return _decode_row(self._row)
+        return decode_row(self._row)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Decode where it is unpickled: callers pay, actors move bytes."""
-        return _decode_row, (self._row,)
+        """Decode where it is unpickled."""
+        return decode_row, (self._row,)
 
 
-class EncodedRecords:
-    """Rows on their way to a caller: unpickling them there gives a list of ``ArchitectureRecord``."""
+class EncodedRecords(Encoded[list[ArchitectureRecord]]):
+    """Rows on their way to a caller, which gets a list of ``ArchitectureRecord``."""
 
-    def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
+    def __init__(self, rows: Sequence[Row]) -> None:
         self._rows = rows
 
     def decode(self) -> list[ArchitectureRecord]:
@@ -190,60 +180,8 @@ class NewExperiment(NamedTuple):
     if_exists: IfExists
 
 
-class Database(Protocol):
-    """Experiments and their evaluations.
-
-    An experiment is named by its id or by its name. Every write can be repeated: the ids that callers make
-    decide, not the number of calls. One thread writes at a time; reads run beside it.
-
-    Every method raises ``BackendUnavailable`` where the server does not answer now; ``ConfigurationError`` where
-    no waiting helps.
-    """
-
-    def open(self) -> None:
-        """Connect and bring the schema up to date; again after a failure. Does nothing where it is open."""
-
-    def close(self) -> None:
-        """Let all connections go."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it was opened, and not closed since."""
-
-    def pool_status(self) -> dict[str, int]:
-        """Connections: ``size`` at most, ``open`` and ``in_use`` now."""
-
-    # Writes, one at a time.
-
-    def save(self, units: Sequence[SaveUnit]) -> list[list[int] | MorphMLRayError]:
-        """Store units in one transaction, in order.
-
-        Returns:
-            For each unit the ids of its evaluations, or the error because of which it, and it alone, was not stored:
-            ``NotFoundError`` for an unknown experiment, ``ValidationError`` for a value the database refuses.
-        """
-
-    def create_experiment(self, experiment: NewExperiment) -> int:
-        """Create an experiment and give its id.
-
-        Raises:
-            AlreadyExistsError: the name is taken and ``if_exists`` is "error".
-        """
-
-    def update_experiment_status(self, experiment: ExperimentRef, status: ExperimentStatus) -> None:
-        """Set the status; "completed" and "failed" set ``completed_at`` too.
-
-        Raises:
-            NotFoundError: there is no such experiment.
-        """
-
-    def delete_experiment(self, experiment: ExperimentRef) -> bool:
-        """Make an experiment unreachable at once; ``purge`` then frees its rows. False where there was none."""
-
-    def purge(self, limit: int) -> int:
-        """Free up to ``limit`` rows of deleted experiments; gives how many were freed, 0 when all is done."""
-
-    # Reads, many at a time.
+class DatabaseReads(Protocol):
+    """What is asked of a database, many at a time and beside its writes."""
 
     def get_experiment(self, experiment: ExperimentRef) -> ExperimentRecord | None:
         """Look an experiment up by id or name."""
@@ -296,15 +234,57 @@ class Database(Protocol):
         """
 
 
-READS = frozenset(
-    {
-        "get_experiment",
-        "get_experiment_by_name",
-        "list_experiments",
-        "get_experiment_statistics",
-        "get_best_architectures",
-        "get_architecture_by_hash",
-        "list_architectures",
-    }
-)
-WRITES = frozenset({"create_experiment", "update_experiment_status", "delete_experiment"})
+class DatabaseWrites(Protocol):
+    """What changes experiments, one at a time, each in a transaction of its own."""
+
+    def create_experiment(self, experiment: NewExperiment) -> int:
+        """Create an experiment and give its id.
+
+        Raises:
+            AlreadyExistsError: the name is taken and ``if_exists`` is "error".
+        """
+
+    def update_experiment_status(self, experiment: ExperimentRef, status: ExperimentStatus) -> None:
+        """Set the status; "completed" and "failed" set ``completed_at`` too.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+        """
+
+    def delete_experiment(self, experiment: ExperimentRef) -> bool:
+        """Make an experiment unreachable at once; ``purge`` then frees its rows. False where there was none."""
+
+
+class Database(DatabaseReads, DatabaseWrites, Protocol):
+    """Experiments and their evaluations.
+
+    An experiment is named by its id or by its name. Every write can be repeated: the ids that callers make
+    decide, not the number of calls. One thread writes at a time; reads run beside it.
+
+    Every method raises ``BackendUnavailable`` where the server does not answer now; ``ConfigurationError`` where
+    no waiting helps.
+    """
+
+    def open(self) -> None:
+        """Connect and bring the schema up to date; again after a failure. Does nothing where it is open."""
+
+    def close(self) -> None:
+        """Let all connections go."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was opened, and not closed since."""
+
+    def pool_status(self) -> dict[str, int]:
+        """Connections: ``size`` at most, ``open`` and ``in_use`` now."""
+
+    def save(self, units: Sequence[SaveUnit]) -> list[list[int] | MorphMLRayError]:
+        """Store units in one transaction, in order.
+
+        Returns:
+            For each unit the ids of its evaluations, or the error because of which it, and it alone, was not stored:
+            ``NotFoundError`` for an unknown experiment, ``ValidationError`` for a value the database refuses.
+        """
+
+    def purge(self, limit: int) -> int:
+        """Free up to ``limit`` rows of deleted experiments; gives how many were freed, 0 when all is done."""

@@ -1,14 +1,18 @@
 """From a caller's arguments to what the actor stores; runs in the caller."""
 
+import inspect
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Concatenate
 
-from morphml_ray.database.contract import EncodedEvaluation, ExperimentRef, NewExperiment, Operator
+from typing_extensions import ParamSpec
+
+from morphml_ray.database.contract import EncodedEvaluation, ExperimentRef, NewExperiment, Operator, SaveUnit
 from morphml_ray.errors import ValidationError
-from morphml_ray.identity import Identity, encode_architecture
+from morphml_ray.identity import EncodedArchitecture, Identity, encode_architecture
 from morphml_ray.identity.canonical_json import canonical_json
 from morphml_ray.model.arguments import MAX_INT, count, text
 from morphml_ray.model.plain import encode_json, to_number, to_plain
@@ -16,6 +20,8 @@ from morphml_ray.model.records import EvaluationStatus, IfExists, OnDuplicate, c
 
 MAX_KEY_BYTES = 1_000
 """Of a name, a seed or a fidelity: PostgreSQL's indexes take 2,700 bytes a row."""
+
+P = ParamSpec("P")
 
 _OPERATORS: tuple[Operator, ...] = ("<", "<=", ">", ">=", "==", "!=")
 _ON_DUPLICATE: tuple[OnDuplicate, ...] = ("keep_first", "keep_best", "replicate")
@@ -30,20 +36,38 @@ def new_write_id() -> str:
 
 
 def experiment_ref(experiment_id: int | str) -> ExperimentRef:
-    """Read an experiment's id: the int, its decimal text, or a name.
+    """Check an experiment's id, or its name; see ``ExperimentRef``.
 
     Raises:
         ValidationError: it is none of these.
     """
     if isinstance(experiment_id, bool) or not isinstance(experiment_id, (int, str)):
         raise ValidationError(f"experiment_id must be an int or a text, not {type(experiment_id).__name__}")
-    if isinstance(experiment_id, str) and not (experiment_id.isascii() and experiment_id.isdigit()):
+    if isinstance(experiment_id, str):
         return text(experiment_id, "experiment_id")
     # A number that no row can have finds nothing, like any other unknown id.
     return max(-1, min(int(experiment_id), MAX_INT))
 
 
-def encode_evaluation(
+@dataclass(frozen=True)
+class Scope:
+    """How the architectures of one experiment are told apart.
+
+    Attributes:
+        experiment_id: of the experiment.
+        identity: "structural", "exact", or a function.
+    """
+
+    experiment_id: int
+    identity: Identity
+
+    def encode(self, architecture: Any) -> EncodedArchitecture:
+        """Give an architecture's key and bytes in this experiment; see ``encode_architecture``."""
+        return encode_architecture(architecture, self.identity, str(self.experiment_id))
+
+
+def encode_save(
+    experiment_id: int | str,
     architecture: Any,
     fitness: Any,
     metrics: Mapping[str, Any] | None = None,
@@ -55,12 +79,24 @@ def encode_evaluation(
     fidelity: Any = None,
     parents: Sequence[Any] = (),
     on_duplicate: OnDuplicate = "keep_first",
-    identity: Identity = "structural",
-    scope: str = "",
-) -> EncodedEvaluation:
-    """Encode one evaluation.
+) -> SaveUnit:
+    """Encode one evaluation of an experiment; whatever records has these arguments (see ``recording.py``).
+
+    Args:
+        experiment_id: of an experiment that exists.
+        architecture: graph, config, an object of a known type, or an ``EncodedArchitecture``.
+        fitness: value of the first objective. None, NaN and infinities are kept as failed evaluations.
+        metrics: what else was measured; numpy and torch numbers are converted here, in the caller.
+        generation: of the search, from 0.
+        worker_id: who evaluated it.
+        duration: seconds it took.
+        seed: of the evaluation.
+        fidelity: at which it was evaluated, such as ``{"epochs": 5}``.
+        parents: what the architecture was made from: ids or hashes.
+        on_duplicate: "keep_first"; "keep_best" replaces the answer by a better one; "replicate" adds another.
 
     Raises:
+        NotFoundError: there is no such experiment.
         ValidationError: an argument cannot be stored.
         TypeError: the architecture is of no known type.
     """
@@ -68,11 +104,11 @@ def encode_evaluation(
         raise ValidationError(f"on_duplicate must be one of {', '.join(_ON_DUPLICATE)}, not {on_duplicate!r}")
     if not isinstance(metrics, (Mapping, type(None))):
         raise ValidationError(f"metrics must be a mapping of names to values, not {type(metrics).__name__}")
-    encoded = encode_architecture(architecture, identity, scope)
+    encoded = architecture if isinstance(architecture, EncodedArchitecture) else encode_architecture(architecture)
     status, value, error_class, error_text = _outcome(fitness)
-    return EncodedEvaluation(
-        new_write_id(),
-        *(encoded.key, encoded.spec, encoded.codec, encoded.n_nodes, encoded.n_edges),
+    evaluation = EncodedEvaluation(
+        write_id=new_write_id(),
+        **vars(encoded),
         protocol_hash="",
         fidelity_key=_key(fidelity, "fidelity"),
         seed_key=_key(seed, "seed"),
@@ -87,6 +123,50 @@ def encode_evaluation(
         error_text=error_text,
         parents=encode_json(to_plain(list(parents), "parents")) if parents else "[]",
     )
+    return SaveUnit(experiment_ref(experiment_id), [evaluation])
+
+
+def encode_records(experiment_id: int | str, records: Iterable[Mapping[str, Any]]) -> SaveUnit:
+    """Encode many evaluations, which are stored together or not at all.
+
+    Args:
+        experiment_id: of an experiment that exists.
+        records: mappings with the other argument names of ``encode_save``.
+
+    Raises:
+        ValidationError: a record is wrong; the message names its index.
+    """
+    evaluations = [_encode_record(index, record) for index, record in enumerate(records)]
+    return SaveUnit(experiment_ref(experiment_id), evaluations)
+
+
+def _encode_record(index: int, record: Mapping[str, Any]) -> EncodedEvaluation:
+    unknown, missing = set(record) - _RECORD_NAMES, _REQUIRED_NAMES - set(record)
+    if unknown or missing:
+        problem = f"has unknown fields {sorted(unknown)}" if unknown else f"lacks {sorted(missing)}"
+        raise ValidationError(f"records[{index}] {problem}")
+    try:
+        return encode_evaluation(**record)
+    except (ValidationError, TypeError) as error:
+        raise ValidationError(f"records[{index}]: {error}") from error
+
+
+def _one(encode: Callable[Concatenate[int | str, P], SaveUnit]) -> Callable[P, EncodedEvaluation]:
+    def encode_one(*args: P.args, **kwargs: P.kwargs) -> EncodedEvaluation:
+        (evaluation,) = encode(0, *args, **kwargs).evaluations
+        return evaluation
+
+    return encode_one
+
+
+encode_evaluation = _one(encode_save)
+"""Encodes one evaluation of whatever experiment; takes the arguments of ``encode_save``, but the experiment."""
+
+_PARAMETERS = {
+    name: each for name, each in inspect.signature(encode_save).parameters.items() if name != "experiment_id"
+}
+_RECORD_NAMES = frozenset(_PARAMETERS)
+_REQUIRED_NAMES = frozenset(name for name, each in _PARAMETERS.items() if each.default is each.empty)
 
 
 def encode_experiment(

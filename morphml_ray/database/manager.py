@@ -7,8 +7,9 @@ from ray.actor import ActorHandle
 
 from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE, StorageConfig, fingerprint, stash_secret
 from morphml_ray.database.actor import DatabaseActor, DatabaseSettings
-from morphml_ray.database.contract import EncodedEvaluation
-from morphml_ray.database.encoding import encode_evaluation, encode_experiment, encode_where, experiment_ref
+from morphml_ray.database.contract import DatabaseReads, DatabaseWrites, SaveUnit
+from morphml_ray.database.encoding import encode_experiment, encode_records, encode_where, experiment_ref
+from morphml_ray.database.recording import saves
 from morphml_ray.errors import ValidationError
 from morphml_ray.identity import encode_architecture
 from morphml_ray.model.arguments import count, text
@@ -20,20 +21,13 @@ from morphml_ray.model.records import (
     ExperimentRecord,
     ExperimentStatus,
     IfExists,
-    OnDuplicate,
 )
-from morphml_ray.rpc.channel import Answer, Call, Channel, open_channel
+from morphml_ray.rpc.call import Answer, Call, call
+from morphml_ray.rpc.channel import Channel, open_channel
 from morphml_ray.rpc.deploy import find_actor, node_of, require_ray, serves, start_actor, stop_actor
 from morphml_ray.rpc.remote_method import remote_method
 
 MAX_PAGE = 100_000
-
-_RECORD_FIELDS = frozenset(
-    {
-        *("architecture", "fitness", "metrics", "generation", "worker_id", "duration"),
-        *("seed", "fidelity", "parents", "on_duplicate"),
-    }
-)
 
 
 class DatabaseManager:
@@ -105,60 +99,18 @@ class DatabaseManager:
             AlreadyExistsError: the name is taken.
             ValidationError: an argument cannot be stored.
         """
-        return Call("write", ("create_experiment", encode_experiment(name, config, objectives, if_exists)))
+        new = encode_experiment(name, config, objectives, if_exists)
+        return call(DatabaseActor.write, DatabaseWrites.create_experiment, new)
 
     @remote_method
-    def save_architecture(
-        self,
-        experiment_id: int | str,
-        architecture: Any,
-        fitness: Any,
-        metrics: Mapping[str, Any] | None = None,
-        generation: int = 0,
-        worker_id: str | None = None,
-        duration: float = 0.0,
-        *,
-        seed: Any = None,
-        fidelity: Any = None,
-        parents: Sequence[Any] = (),
-        on_duplicate: OnDuplicate = "keep_first",
-    ) -> Call[int]:
+    @saves
+    def save_architecture(self, unit: SaveUnit) -> Call[int]:
         """Store one evaluation and give its id, when it is committed.
 
         The evaluation key is (experiment, architecture, seed, fidelity). Saving it again gives the same id and
         changes nothing.
-
-        Args:
-            experiment_id: of an experiment that exists.
-            architecture: graph, config, or an object of a known type.
-            fitness: value of the first objective. None, NaN and infinities are kept as failed evaluations.
-            metrics: what else was measured; numpy and torch numbers are converted here, in the caller.
-            generation: of the search, from 0.
-            worker_id: who evaluated it.
-            duration: seconds it took.
-            seed: of the evaluation.
-            fidelity: at which it was evaluated, such as ``{"epochs": 5}``.
-            parents: what the architecture was made from: ids or hashes.
-            on_duplicate: "keep_first"; "keep_best" replaces the answer by a better one; "replicate" adds another.
-
-        Raises:
-            NotFoundError: there is no such experiment.
-            ValidationError: an argument cannot be stored.
-            TypeError: the architecture is of no known type.
         """
-        encoded = encode_evaluation(
-            architecture,
-            fitness,
-            metrics,
-            generation,
-            worker_id,
-            duration,
-            seed=seed,
-            fidelity=fidelity,
-            parents=parents,
-            on_duplicate=on_duplicate,
-        )
-        return Call("save_one", (experiment_ref(experiment_id), encoded), can_overload=True)
+        return call(DatabaseActor.save_one, unit)
 
     @remote_method
     def save_architectures(self, experiment_id: int | str, records: Sequence[Mapping[str, Any]]) -> Call[list[int]]:
@@ -172,8 +124,7 @@ class DatabaseManager:
             ValidationError: a record is wrong; the message names its index, and nothing was stored.
             NotFoundError: there is no such experiment.
         """
-        encoded = [_encode_record(index, record) for index, record in enumerate(records)]
-        return Call("save", (experiment_ref(experiment_id), encoded), can_overload=True)
+        return call(DatabaseActor.save, encode_records(experiment_id, records))
 
     @remote_method
     def get_best_architectures(
@@ -201,8 +152,14 @@ class DatabaseManager:
             ValidationError: an argument is wrong.
         """
         wanted = None if metric is None else text(metric, "metric")
-        arguments = (experiment_ref(experiment_id), count(top_k, "top_k", 1), wanted, encode_where(where))
-        return Call("read", ("get_best_architectures", *arguments))
+        return call(
+            DatabaseActor.read,
+            DatabaseReads.get_best_architectures,
+            experiment_ref(experiment_id),
+            count(top_k, "top_k", 1),
+            wanted,
+            encode_where(where),
+        )
 
     @remote_method
     def get_architecture_by_hash(
@@ -215,7 +172,7 @@ class DatabaseManager:
             experiment_id: look in this experiment only.
         """
         ref = None if experiment_id is None else experiment_ref(experiment_id)
-        return Call("read", ("get_architecture_by_hash", text(arch_hash, "arch_hash"), ref))
+        return call(DatabaseActor.read, DatabaseReads.get_architecture_by_hash, text(arch_hash, "arch_hash"), ref)
 
     @remote_method
     def list_architectures(
@@ -246,17 +203,25 @@ class DatabaseManager:
             raise ValidationError(f"limit must be at most {MAX_PAGE}: ask for pages with after_id")
         wanted = None if generation is None else count(generation, "generation")
         start = None if after_id is None else count(after_id, "after_id")
-        return Call("read", ("list_architectures", experiment_ref(experiment_id), wanted, status, start, int(limit)))
+        return call(
+            DatabaseActor.read,
+            DatabaseReads.list_architectures,
+            experiment_ref(experiment_id),
+            wanted,
+            status,
+            start,
+            int(limit),
+        )
 
     @remote_method
     def get_experiment(self, experiment_id: int | str) -> Call[ExperimentRecord | None]:
         """Look an experiment up; None where there is none."""
-        return Call("read", ("get_experiment", experiment_ref(experiment_id)))
+        return call(DatabaseActor.read, DatabaseReads.get_experiment, experiment_ref(experiment_id))
 
     @remote_method
     def get_experiment_by_name(self, name: str) -> Call[ExperimentRecord | None]:
         """Look an experiment up by its name; None where there is none."""
-        return Call("read", ("get_experiment_by_name", text(name, "name")))
+        return call(DatabaseActor.read, DatabaseReads.get_experiment_by_name, text(name, "name"))
 
     @remote_method
     def list_experiments(
@@ -270,7 +235,7 @@ class DatabaseManager:
         if status is not None:
             _check_status(status)
         size = None if limit is None else count(limit, "limit")
-        return Call("read", ("list_experiments", status, size, count(offset, "offset")))
+        return call(DatabaseActor.read, DatabaseReads.list_experiments, status, size, count(offset, "offset"))
 
     @remote_method
     def update_experiment_status(self, experiment_id: int | str, status: ExperimentStatus) -> Call[None]:
@@ -281,7 +246,8 @@ class DatabaseManager:
             NotFoundError: there is no such experiment.
         """
         _check_status(status)
-        return Call("write", ("update_experiment_status", experiment_ref(experiment_id), status))
+        reference = experiment_ref(experiment_id)
+        return call(DatabaseActor.write, DatabaseWrites.update_experiment_status, reference, status)
 
     @remote_method
     def get_experiment_statistics(self, experiment_id: int | str) -> Call[dict[str, Any]]:
@@ -295,7 +261,7 @@ class DatabaseManager:
         Raises:
             NotFoundError: there is no such experiment.
         """
-        return Call("read", ("get_experiment_statistics", experiment_ref(experiment_id)))
+        return call(DatabaseActor.read, DatabaseReads.get_experiment_statistics, experiment_ref(experiment_id))
 
     @remote_method
     def delete_experiment(self, experiment_id: int | str) -> Call[bool]:
@@ -303,7 +269,7 @@ class DatabaseManager:
 
         It is gone at once; its rows are freed in the background. Architectures stay: other experiments share them.
         """
-        return Call("write", ("delete_experiment", experiment_ref(experiment_id)))
+        return call(DatabaseActor.write, DatabaseWrites.delete_experiment, experiment_ref(experiment_id))
 
     @remote_method
     def hash_architecture(self, architecture: Any) -> Answer[str]:
@@ -336,17 +302,6 @@ def actor_name(name: str) -> str:
 def start_database_actor(settings: DatabaseSettings, name: str, namespace: str) -> "ActorHandle[Any]":
     """Get or create the database actor of a storage."""
     return start_actor(DatabaseActor, settings, actor_name(name), namespace, node_of(settings.url))
-
-
-def _encode_record(index: int, record: Mapping[str, Any]) -> EncodedEvaluation:
-    unknown, missing = set(record) - _RECORD_FIELDS, {"architecture", "fitness"} - set(record)
-    if unknown or missing:
-        problem = f"has unknown fields {sorted(unknown)}" if unknown else f"lacks {sorted(missing)}"
-        raise ValidationError(f"records[{index}] {problem}")
-    try:
-        return encode_evaluation(**record)
-    except (ValidationError, TypeError) as error:
-        raise ValidationError(f"records[{index}]: {error}") from error
 
 
 def _check_status(status: str) -> None:

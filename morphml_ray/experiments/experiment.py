@@ -1,15 +1,20 @@
 """The friendly object of one experiment."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from morphml_ray.database.encoding import encode_evaluation
+from morphml_ray.database.actor import DatabaseActor
+from morphml_ray.database.contract import SaveUnit
+from morphml_ray.database.encoding import Scope
 from morphml_ray.database.manager import DatabaseManager
+from morphml_ray.database.recording import records
 from morphml_ray.errors import ConfigurationError
 from morphml_ray.experiments.recorder import Recorder
 from morphml_ray.identity import Identity
 from morphml_ray.model.records import ArchitectureRecord
-from morphml_ray.rpc.channel import Call, Channel
+from morphml_ray.rpc.call import Call, call
+from morphml_ray.rpc.channel import Channel
+from morphml_ray.rpc.remote_method import remote_method
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,53 +32,31 @@ class Experiment:
         name: its unique name.
     """
 
+    channel: Channel
+
     def __init__(self, channel: Channel, experiment_id: int, name: str, identity: Identity) -> None:
         self.id = experiment_id
         self.name = name
-        self._channel = channel
-        self._identity = identity
+        self.channel = channel
+        self.scope = Scope(experiment_id, identity)
         self._database = DatabaseManager.over(channel)
 
     def __repr__(self) -> str:
         return f"Experiment({self.name!r}, id={self.id})"
 
-    def record(
-        self,
-        architecture: Any,
-        fitness: Any,
-        metrics: Mapping[str, Any] | None = None,
-        *,
-        generation: int = 0,
-        seed: Any = None,
-        fidelity: Any = None,
-        worker_id: str | None = None,
-        duration: float = 0.0,
-        parents: Sequence[Any] = (),
-    ) -> int:
+    @remote_method
+    @records
+    def record(self, unit: SaveUnit) -> Call[int]:
         """Store one evaluation and give its id, when it is committed.
 
         See ``DatabaseManager.save_architecture`` for the arguments and errors. Recording the same evaluation again
         gives the same id and changes nothing.
         """
-        encoded = encode_evaluation(
-            architecture,
-            fitness,
-            metrics,
-            generation,
-            worker_id,
-            duration,
-            seed=seed,
-            fidelity=fidelity,
-            parents=parents,
-            identity=self._identity,
-            scope=str(self.id),
-        )
-        saved: int = self._channel.wait(Call("save_one", (self.id, encoded), can_overload=True))
-        return saved
+        return call(DatabaseActor.save_one, unit)
 
     def recorder(self) -> Recorder:
         """Make a recorder, which does not wait for each record: use it in a ``with`` block."""
-        return Recorder(self._channel, self.id, self._identity)
+        return Recorder(self.channel, self.scope)
 
     def best(
         self,

@@ -1,25 +1,27 @@
 """Pipelined recording: the records of one process share actor calls."""
 
-import random
 import threading
-import time
-from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray
 from typing_extensions import Self
 
-from morphml_ray.database.contract import EncodedEvaluation, ExperimentRef
-from morphml_ray.database.encoding import encode_evaluation
-from morphml_ray.errors import BackendUnavailable, MorphMLRayError, Overloaded, ValidationError
-from morphml_ray.identity import Identity
-from morphml_ray.rpc.channel import FIRST_WAIT_S, LONGEST_WAIT_S, Call, Channel
+from morphml_ray.database.actor import DatabaseActor
+from morphml_ray.database.contract import EncodedEvaluation, SaveUnit
+from morphml_ray.database.encoding import Scope
+from morphml_ray.database.recording import records
+from morphml_ray.errors import BackendUnavailable, MorphMLRayError, ValidationError
+from morphml_ray.rpc.call import Call, call
+from morphml_ray.rpc.channel import Channel
 
 GATHER_S = 0.003
 MAX_CALL_ROWS = 1_000
 MAX_CALLS = 4
 MAX_WAITING_ROWS = 8_000
+
+_Outcomes: TypeAlias = list[int | MorphMLRayError]
+_Saving: TypeAlias = Call[_Outcomes]
 
 
 class Recorder:
@@ -31,14 +33,12 @@ class Recorder:
 
     Args:
         channel: to the database actor.
-        experiment_id: of the experiment.
-        identity: how architectures are told apart.
+        scope: the experiment, and how its architectures are told apart.
     """
 
-    def __init__(self, channel: Channel, experiment_id: ExperimentRef, identity: Identity = "structural") -> None:
+    def __init__(self, channel: Channel, scope: Scope) -> None:
+        self.scope = scope
         self._channel = channel
-        self._experiment_id = experiment_id
-        self._identity = identity
         self._changed = threading.Condition()
         self._waiting: list[EncodedEvaluation] = []
         self._unanswered = 0
@@ -46,19 +46,8 @@ class Recorder:
         self._is_closing = False
         self._thread: threading.Thread | None = None
 
-    def record(
-        self,
-        architecture: Any,
-        fitness: Any,
-        metrics: Mapping[str, Any] | None = None,
-        *,
-        generation: int = 0,
-        seed: Any = None,
-        fidelity: Any = None,
-        worker_id: str | None = None,
-        duration: float = 0.0,
-        parents: Sequence[Any] = (),
-    ) -> None:
+    @records
+    def record(self, unit: SaveUnit) -> None:
         """Take one evaluation; see ``DatabaseManager.save_architecture`` for the arguments.
 
         Waits only where 8,000 records are on their way.
@@ -67,25 +56,12 @@ class Recorder:
             ValidationError: an argument cannot be stored, or the recorder is closed.
             TypeError: the architecture is of no known type.
         """
-        encoded = encode_evaluation(
-            architecture,
-            fitness,
-            metrics,
-            generation,
-            worker_id,
-            duration,
-            seed=seed,
-            fidelity=fidelity,
-            parents=parents,
-            identity=self._identity,
-            scope=str(self._experiment_id),
-        )
         with self._changed:
             if self._is_closing:
                 raise ValidationError("the recorder is closed: make a new one")
             if self._unanswered >= MAX_WAITING_ROWS:
                 self._changed.wait_for(lambda: self._unanswered < MAX_WAITING_ROWS)
-            self._waiting.append(encoded)
+            self._waiting.extend(unit.evaluations)
             self._unanswered += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="morphml-recorder", daemon=True)
@@ -136,14 +112,15 @@ class Recorder:
         raise TypeError("a Recorder does not leave its process: pass the Experiment, and call recorder() there")
 
     def _work(self) -> None:
-        calls: list[tuple[ray.ObjectRef[Any], list[EncodedEvaluation]]] = []
+        calls: list[tuple[_Saving, ray.ObjectRef[_Outcomes]]] = []
         while True:
-            rows = self._gather(wait=not calls)
-            if rows:
-                calls.append((self._send(rows), rows))
+            evaluations = self._gather(wait=not calls)
+            if evaluations:
+                saving = call(DatabaseActor.save_each, SaveUnit(self.scope.experiment_id, evaluations))
+                calls.append((saving, self._channel.submit(saving)))
             elif not calls:
                 return
-            if len(calls) >= MAX_CALLS or not rows:
+            if len(calls) >= MAX_CALLS or not evaluations:
                 self._settle(*calls.pop(0))
 
     def _gather(self, *, wait: bool) -> list[EncodedEvaluation]:
@@ -153,36 +130,20 @@ class Recorder:
                 self._changed.wait_for(lambda: self._waiting or self._is_closing)
             if not self._is_closing:
                 self._changed.wait_for(lambda: len(self._waiting) >= MAX_CALL_ROWS, GATHER_S)
-            rows, self._waiting = self._waiting[:MAX_CALL_ROWS], self._waiting[MAX_CALL_ROWS:]
-            return rows
+            evaluations, self._waiting = self._waiting[:MAX_CALL_ROWS], self._waiting[MAX_CALL_ROWS:]
+            return evaluations
 
-    def _send(self, rows: list[EncodedEvaluation]) -> "ray.ObjectRef[Any]":
-        return self._channel.submit(Call("save_each", (self._experiment_id, rows), can_overload=True))
-
-    def _settle(self, ref: "ray.ObjectRef[Any]", rows: list[EncodedEvaluation]) -> None:
+    def _settle(self, saving: "_Saving", ref: "ray.ObjectRef[_Outcomes]") -> None:
         """Wait for a call's answer, and again where the actor was overloaded: no record is dropped for that."""
+        (unit,) = saving.arguments
+        number = len(unit.evaluations)
         try:
-            outcomes = self._answer(ref, rows)
+            outcomes = self._channel.result_of(saving, ref)
         except MorphMLRayError as error:
-            outcomes = [error] * len(rows)
+            outcomes = [error] * number
         except Exception as error:  # noqa: BLE001 - the thread must survive to report it
-            outcomes = [BackendUnavailable(f"the call failed: {error!r}")] * len(rows)
+            outcomes = [BackendUnavailable(f"the call failed: {error!r}")] * number
         with self._changed:
             self._errors.extend(outcome for outcome in outcomes if isinstance(outcome, MorphMLRayError))
-            self._unanswered -= len(rows)
+            self._unanswered -= number
             self._changed.notify_all()
-
-    def _answer(self, ref: "ray.ObjectRef[Any]", rows: list[EncodedEvaluation]) -> Sequence[int | MorphMLRayError]:
-        give_up_at = time.monotonic() + self._channel.deadline_s
-        wait_s = FIRST_WAIT_S
-        while True:
-            try:
-                answer: Sequence[int | MorphMLRayError] = self._channel.result(ref)
-            except Overloaded:
-                if time.monotonic() > give_up_at:
-                    raise
-                time.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads callers, keeps no secret
-                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
-                ref = self._send(rows)
-            else:
-                return answer

@@ -1,9 +1,6 @@
 """One actor call and its answer, with our own errors and a deadline on every wait."""
 
-import random
-import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import ray
@@ -17,38 +14,15 @@ from morphml_ray.errors import (
     MorphMLRayError,
     Overloaded,
 )
+from morphml_ray.rpc.call import Answer, Call, call
 from morphml_ray.rpc.deploy import Settings, check_actor, stop_actor
-from morphml_ray.rpc.description import ActorDescription
+from morphml_ray.rpc.description import ActorDescription, StorageActor
+from morphml_ray.rpc.patience import Patience
 
-FIRST_WAIT_S = 0.02
-LONGEST_WAIT_S = 1.0
 RESTART_ALLOWANCE_S = 30.0
 """What an answer may take beyond the actor's own deadline: Ray restarts a killed actor meanwhile."""
 
-
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Call(Generic[R]):
-    """A call that a facade prepared: arguments are encoded already.
-
-    Attributes:
-        method: of the actor.
-        arguments: of the method.
-        can_overload: the method takes ``patience_s`` and may answer ``Overloaded``.
-    """
-
-    method: str
-    arguments: tuple[Any, ...] = ()
-    can_overload: bool = False
-
-
-@dataclass(frozen=True)
-class Answer(Generic[R]):
-    """A result that needs no actor."""
-
-    value: R
 
 
 class Steps(ABC, Generic[R]):
@@ -84,17 +58,17 @@ class Channel:
     def __repr__(self) -> str:
         return f"Channel({self.place!r})"
 
-    def submit(self, call: Prepared[Any]) -> "ray.ObjectRef[Any]":
+    def submit(self, prepared: Prepared[R]) -> "ray.ObjectRef[R]":
         """Send a call; the actor itself waits for a place in its queue."""
-        if isinstance(call, Answer):
-            return ray.put(call.value)
-        if isinstance(call, Steps):
-            return call.start(self)
-        if call.can_overload:
-            return self._send(call, patience_s=self.deadline_s)
-        return self._send(call)
+        if isinstance(prepared, Answer):
+            return ray.put(prepared.value)
+        if isinstance(prepared, Steps):
+            return prepared.start(self)
+        if prepared.can_overload:
+            return self._send(prepared, patience_s=self.deadline_s)
+        return self._send(prepared)
 
-    def wait(self, call: Prepared[Any]) -> Any:
+    def wait(self, prepared: Prepared[R]) -> R:
         """Send a call and wait for its answer; while the actor is overloaded, try again with back-off.
 
         Raises:
@@ -104,22 +78,24 @@ class Channel:
             DeadlineExceeded: no answer came in time.
             BackendUnavailable: the actor is gone.
         """
-        if isinstance(call, Answer):
-            return call.value
-        if isinstance(call, Steps):
-            return call.run(self)
-        give_up_at = time.monotonic() + self.deadline_s
-        wait_s = FIRST_WAIT_S
+        if isinstance(prepared, Answer):
+            return prepared.value
+        if isinstance(prepared, Steps):
+            return prepared.run(self)
+        return self.result_of(prepared, self._send(prepared))
+
+    def result_of(self, sent: Call[R], ref: "ray.ObjectRef[R]") -> R:
+        """Wait for the answer to a call that was sent; while the actor is overloaded, send it again with back-off."""
+        patience = Patience(self.deadline_s)
         while True:
             try:
-                return self.result(self._send(call))
+                return self.result(ref)
             except Overloaded:
-                if not call.can_overload or time.monotonic() + wait_s > give_up_at:
+                if not sent.can_overload or not patience.pause():
                     raise
-            time.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads callers, keeps no secret
-            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+            ref = self._send(sent)
 
-    def result(self, ref: "ray.ObjectRef[Any]") -> Any:
+    def result(self, ref: "ray.ObjectRef[R]") -> R:
         """Wait for an answer; see ``wait`` for the errors."""
         timeout_s = self.deadline_s + RESTART_ALLOWANCE_S
         try:
@@ -146,8 +122,10 @@ class Channel:
         except ray.exceptions.RayError as error:  # its node died with the answer, or Ray's memory ran full
             raise BackendUnavailable(f"an answer from {self.place} was lost: {error}") from error
 
-    def _send(self, call: Call[Any], **options: Any) -> "ray.ObjectRef[Any]":
-        ref: ray.ObjectRef[Any] = getattr(self.handle, call.method).remote(*call.arguments, **options)
+    def _send(self, prepared: Call[R], **options: Any) -> "ray.ObjectRef[R]":
+        ref: ray.ObjectRef[R] = getattr(self.handle, prepared.method).remote(
+            *prepared.arguments, **prepared.named, **options
+        )
         return ref
 
 
@@ -178,11 +156,11 @@ def open_backend(channel: Channel, found: ActorDescription, settings: Settings |
         settings: what is wanted; another password than the actor's is tried out. None takes what runs.
     """
     if settings is not None and settings.url.path is None and settings.url != found.url:
-        channel.wait(Call("verify", (settings.url,)))
+        channel.wait(call(StorageActor.verify, settings.url))
     try:
-        channel.wait(Call("ready"))
+        channel.wait(call(StorageActor.ready))
     except ConfigurationError:
         # It will never open, and would stand in the way of one that is made of the right settings.
-        if not channel.wait(Call("health"))["is_open"]:
+        if not channel.wait(call(StorageActor.health))["is_open"]:
             stop_actor(channel.handle, channel.deadline_s)
         raise

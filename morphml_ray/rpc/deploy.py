@@ -2,7 +2,7 @@
 
 import contextlib
 from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import ray
 from ray.actor import ActorHandle
@@ -11,10 +11,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, ConflictError
-from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
+from morphml_ray.rpc.call import Call, call
+from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription, StorageActor
 
 HEALTH = "health"
 ASK_TIMEOUT_S = 60.0
+
+R = TypeVar("R")
 
 
 class Settings(Protocol):
@@ -107,6 +110,13 @@ def this_node() -> str:
     return ray.get_runtime_context().get_node_id()
 
 
+def ask_beside(handle: "ActorHandle[Any]", question: Call[R]) -> "ray.ObjectRef[R]":
+    """Send a call that is answered while the actor is busy with others, as its health is."""
+    method = getattr(handle, question.method).options(concurrency_group=HEALTH)
+    answer: ray.ObjectRef[R] = method.remote(*question.arguments, **question.named)
+    return answer
+
+
 def check_actor(handle: "ActorHandle[Any]", settings: Settings | None) -> ActorDescription:
     """Check that an actor which was there already is of this version and serves what is wanted.
 
@@ -119,9 +129,7 @@ def check_actor(handle: "ActorHandle[Any]", settings: Settings | None) -> ActorD
         BackendUnavailable: it does not answer.
     """
     try:
-        found: ActorDescription = ray.get(
-            handle.describe.options(concurrency_group=HEALTH).remote(), timeout=ASK_TIMEOUT_S
-        )
+        found = ray.get(ask_beside(handle, call(StorageActor.describe)), timeout=ASK_TIMEOUT_S)
     except ray.exceptions.RayError as error:
         raise BackendUnavailable(f"an actor of morphml_ray does not answer: {error}") from error
     if found.protocol_version != PROTOCOL_VERSION:

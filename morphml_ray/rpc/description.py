@@ -1,6 +1,7 @@
 """What an actor tells of itself, so that a client knows whether it is the one it wants."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from morphml_ray.config import BackendUrl
 
@@ -28,3 +29,32 @@ class ActorDescription:
     def place(self) -> str:
         """What it serves, as it may be shown."""
         return self.url.masked
+
+
+class StorageActor(Protocol):
+    """What every actor of ours answers, as a plain method or as a coroutine."""
+
+    def describe(self) -> ActorDescription:
+        """Tell what this actor serves, without connecting."""
+
+    def ready(self) -> None:
+        """Connect now.
+
+        Raises:
+            ConfigurationError: no waiting helps.
+            BackendUnavailable: the backend did not answer within the deadline.
+        """
+
+    def verify(self, url: BackendUrl) -> None:
+        """Check what somebody else states of the backend that this actor serves.
+
+        Raises:
+            ConfigurationError: with that nobody is let in.
+            BackendUnavailable: the backend does not answer.
+        """
+
+    def health(self) -> dict[str, Any]:
+        """Tell the actor's status; answers while everything else is busy, and asks no server."""
+
+    def close(self) -> None:
+        """Finish what was taken, and close all connections."""

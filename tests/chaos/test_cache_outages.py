@@ -12,7 +12,7 @@ from waiting import wait_until
 
 from morphml_ray.cache.redis import RedisCache
 from morphml_ray.cache.redis.circuit import Circuit
-from morphml_ray.cache.redis.pool import Link
+from morphml_ray.cache.redis.pool import RedisPool
 from morphml_ray.config import BackendUrl
 from morphml_ray.devstack import ValkeyServer
 from morphml_ray.errors import NotFoundError
@@ -145,7 +145,7 @@ def test_a_call_that_is_interrupted_leaves_no_probe_behind(
     valkey.start()
     time.sleep(PAUSE_S)
     with monkeypatch.context() as patched:
-        patched.setattr(Link, "exchange", interrupt)
+        patched.setattr(RedisPool, "exchange", interrupt)
         with pytest.raises(KeyboardInterrupt):
             cache.get(["a"])
     wait_for_it(cache)
@@ -175,11 +175,12 @@ def test_the_time_out_is_one_of_silence() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        link = Link(f"redis://127.0.0.1:{listener.getsockname()[1]}", "redis://slow", pool_size=1, timeout_s=TIMEOUT_S)
+        url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
+        pool = RedisPool(url, "redis://slow", pool_size=1, timeout_s=TIMEOUT_S)
         server = threading.Thread(target=read_slowly)
         server.start()
         begun = time.monotonic()
-        assert link.exchange([("SET", "large", value)]) == [b"OK"]
+        assert pool.exchange([("SET", "large", value)]) == [b"OK"]
         assert time.monotonic() - begun > 1.5 * TIMEOUT_S
         server.join()
-        link.close()
+        pool.close()

@@ -1,6 +1,7 @@
 """The cache in memory keeps the contract, its bound, and the order of what goes first."""
 
 import math
+import tracemalloc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -8,12 +9,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from morphml_ray.cache.backends import create_cache
-from morphml_ray.cache.memory import ENTRY_OVERHEAD_BYTES, MemoryCache
+from morphml_ray.cache.actor import create_cache
+from morphml_ray.cache.memory import ENTRY_OVERHEAD_BYTES, MemoryCache, _Entry
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import NotFoundError, ValidationError
 from morphml_ray.testing import CacheContract
-from morphml_ray.testing.cache import increment
+from morphml_ray.testing.cache import LONG_S, increment
 
 MAX_BYTES = 5 * ENTRY_OVERHEAD_BYTES
 
@@ -30,18 +31,37 @@ class Clock:
 
 class TestMemory(CacheContract):
     @pytest.fixture
-    def open_cache(self) -> Iterator[Callable[[str], MemoryCache]]:
-        opened: list[MemoryCache] = []
-
-        def open_one(prefix: str) -> MemoryCache:
-            del prefix  # each has a memory of its own
-            opened.append(MemoryCache())
-            opened[-1].open()
-            return opened[-1]
-
-        yield open_one
-        for cache in opened:
+    def opened(self) -> Iterator[dict[str, MemoryCache]]:
+        """The caches by prefix: each has a memory of its own."""
+        caches: dict[str, MemoryCache] = {}
+        yield caches
+        for cache in caches.values():
             cache.close()
+
+    @pytest.fixture
+    def open_cache(self, opened: dict[str, MemoryCache]) -> Callable[[str], MemoryCache]:
+        def open_one(prefix: str) -> MemoryCache:
+            opened[prefix] = MemoryCache()
+            opened[prefix].open()
+            return opened[prefix]
+
+        return open_one
+
+    @pytest.fixture
+    def stored(self, opened: dict[str, MemoryCache]) -> Callable[[str, str], bytes | None]:
+        def look(prefix: str, key: str) -> bytes | None:
+            entry = opened[prefix]._entries.get(key)
+            return entry.value if entry else None
+
+        return look
+
+    @pytest.fixture
+    def plant(self, opened: dict[str, MemoryCache]) -> Callable[[str, str, bytes], None]:
+        def put(prefix: str, key: str, value: bytes) -> None:
+            size_bytes = len(key.encode("utf-8", "surrogatepass")) + len(value) + ENTRY_OVERHEAD_BYTES
+            opened[prefix]._entries[key] = _Entry(value, math.inf, size_bytes)
+
+        return put
 
 
 @pytest.fixture
@@ -103,21 +123,44 @@ def test_a_counter_that_grows_out_of_the_room_is_dropped() -> None:
     assert tiny.statistics()["dropped_writes"] == 1
 
 
-def test_increments_are_remembered_for_thousands_of_calls_and_not_for_ever(
-    small: MemoryCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_increments_are_remembered_for_thousands_of_calls_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("morphml_ray.cache.memory._REMEMBERED_OPERATIONS", 2)
-    assert [small.increment("n", 1, operation_id) for operation_id in "abcba"] == [1, 2, 3, 2, 4]
-    small.close()
-    small.open()
-    assert small.increment("n", 1, "a") == 1
+    cache = MemoryCache()
+    cache.open()
+    assert [cache.increment("n", 1, operation_id) for operation_id in "abcba"] == [1, 2, 3, 2, 4]
+    cache.close()
+    cache.open()
+    assert cache.increment("n", 1, "a") == 1
 
 
-def test_writing_the_same_keys_for_ever_takes_no_memory(small: MemoryCache) -> None:
+@pytest.fixture
+def taken_bytes() -> Iterator[Callable[[], int]]:
+    """A function that gives how much memory was taken since the beginning of the test."""
+    tracemalloc.start()
+    yield lambda: tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+
+def test_writing_the_same_keys_for_ever_takes_no_memory(small: MemoryCache, taken_bytes: Callable[[], int]) -> None:
     for _ in range(5000):
         small.set([("a", b"1"), ("b", b"2")], 10)
-    assert len(small._expiries) < 2000
+    assert taken_bytes() < 100_000
     assert small.statistics()["size_bytes"] == 4
+
+
+@pytest.mark.parametrize("ttl_s", [None, LONG_S])
+def test_it_takes_the_memory_that_it_may_take(taken_bytes: Callable[[], int], ttl_s: float | None) -> None:
+    # Dictionaries of this many entries have just grown, and half of their slots are empty.
+    max_bytes = 1400 * (ENTRY_OVERHEAD_BYTES + len("key 0000") + len(b"value"))
+    cache = MemoryCache(max_bytes=max_bytes)
+    cache.open()
+    begun = taken_bytes()
+    most = 0
+    for start in range(0, 6000, 100):
+        cache.set([(f"key {number:04}", b"value") for number in range(start, start + 100)], ttl_s)
+        most = max(most, taken_bytes() - begun)
+    assert cache.statistics()["num_keys"] == 1400
+    assert most < 1.25 * max_bytes
 
 
 KEYS = st.sampled_from(["a", "ab", "b", "a*", "é"])

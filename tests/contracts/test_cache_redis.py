@@ -1,12 +1,10 @@
 """Redis, tested on Valkey, keeps the contract, and says what it cannot work with."""
 
 import logging
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,13 +12,12 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from morphml_ray.cache.backends import create_cache
 from morphml_ray.cache.memory import MemoryCache
 from morphml_ray.cache.redis import RedisCache
 from morphml_ray.cache.redis.cache import _MAX_COUNTED_KEYS
-from morphml_ray.cache.redis.pool import Command, Link, Reply
+from morphml_ray.cache.redis.pool import Command, RedisPool, Reply
 from morphml_ray.config import BackendUrl
-from morphml_ray.errors import BackendUnavailable, ConfigurationError, ValidationError
+from morphml_ray.errors import ConfigurationError, ValidationError
 from morphml_ray.testing import CacheContract
 from morphml_ray.testing.cache import increment
 
@@ -40,6 +37,22 @@ class TestRedis(CacheContract):
         for cache in opened:
             cache.close()
 
+    @pytest.fixture
+    def stored(self, raw: redis.Redis) -> Callable[[str, str], bytes | None]:
+        def look(prefix: str, key: str) -> bytes | None:
+            found = raw.get(stored_name(prefix, key))
+            assert found is None or isinstance(found, bytes)
+            return found
+
+        return look
+
+    @pytest.fixture
+    def plant(self, raw: redis.Redis) -> Callable[[str, str, bytes], None]:
+        def put(prefix: str, key: str, value: bytes) -> None:
+            assert raw.set(stored_name(prefix, key), value)
+
+        return put
+
 
 @pytest.fixture
 def cache(cache_url: str) -> Iterator[RedisCache]:
@@ -54,6 +67,12 @@ def raw(cache_url: str) -> Iterator[redis.Redis]:
     """The server as others see it."""
     with redis.Redis.from_url(cache_url, protocol=2) as client:
         yield client
+
+
+def stored_name(prefix: str, key: str) -> bytes:
+    """Name a key as the server knows it."""
+    encoded = prefix.replace("%", "%25").replace(":", "%3A")
+    return f"{encoded}:{key}".encode("utf-8", "surrogatepass")
 
 
 def user_url(url: str, name: str, password: str = "pw") -> BackendUrl:  # noqa: S107 - of users that tests make
@@ -258,13 +277,13 @@ def test_nobody_reads_an_older_value_while_it_is_being_deleted(
     cache_url: str, refusing: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deleting, go_on = threading.Event(), threading.Event()
-    exchange = Link.exchange
+    exchange = RedisPool.exchange
 
-    def delay(link: Link, commands: Sequence[Command]) -> list[Reply]:
+    def delay(pool: RedisPool, commands: Sequence[Command]) -> list[Reply]:
         if commands[0][0] == "UNLINK":
             deleting.set()
             assert go_on.wait(20)
-        return exchange(link, commands)
+        return exchange(pool, commands)
 
     cache = RedisCache(BackendUrl(cache_url), "morphml", timeout_s=0.5)
     with closing(cache), ThreadPoolExecutor(1) as threads:
@@ -272,7 +291,7 @@ def test_nobody_reads_an_older_value_while_it_is_being_deleted(
         cache.set([("a", b"old")], None)
         with refusing():
             assert cache.set([("a", b"new")], None) == 0
-        monkeypatch.setattr(Link, "exchange", delay)
+        monkeypatch.setattr(RedisPool, "exchange", delay)
         first = threads.submit(cache.get, ["a"])
         assert deleting.wait(20)
         assert cache.get(["a"]) == [None]
@@ -293,91 +312,7 @@ def test_a_value_that_no_server_takes_is_dropped(cache: RedisCache, monkeypatch:
 def test_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch, cache_url: str) -> None:
     # No cluster is at hand: its answer is.
     monkeypatch.setattr(
-        "morphml_ray.cache.redis.pool.Link.exchange", lambda *_: [b"# Server\r\nredis_mode:cluster\r\n", 0]
+        "morphml_ray.cache.redis.pool.RedisPool.exchange", lambda *_: [b"# Server\r\nredis_mode:cluster\r\n", 0]
     )
     with pytest.raises(ConfigurationError, match="part of a cluster"):
         RedisCache(BackendUrl(cache_url), "morphml").open()
-
-
-# Other servers, and TLS
-
-
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """A server that speaks another protocol."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(20)
-        yield server
-
-
-def serve(listener: socket.socket, answer: bytes) -> Callable[[], bytes]:
-    """Answer one client; the function gives what the client said."""
-    heard: list[bytes] = []
-
-    def work() -> None:
-        connection, _ = listener.accept()
-        with closing(connection):
-            heard.append(connection.recv(1000))
-            connection.sendall(answer)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-
-    def join() -> bytes:
-        thread.join()
-        return heard[0]
-
-    return join
-
-
-def test_a_server_that_is_none_of_redis_is_a_mistake(listener: socket.socket) -> None:
-    heard = serve(listener, b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    with pytest.raises(ConfigurationError, match="does not speak the protocol"):
-        RedisCache(BackendUrl(f"redis://127.0.0.1:{listener.getsockname()[1]}"), "morphml", timeout_s=20).open()
-    assert heard().startswith(b"*2\r\n$4\r\nINFO\r\n")
-
-
-def test_rediss_speaks_tls(listener: socket.socket) -> None:
-    url = BackendUrl(f"rediss://:S3NTINEL@127.0.0.1:{listener.getsockname()[1]}/0")
-    heard = serve(listener, b"-ERR what do you mean\r\n")
-    with pytest.raises(ConfigurationError, match="has no TLS"):
-        RedisCache(url, "morphml", timeout_s=20).open()
-    said = heard()
-    assert said[:2] == b"\x16\x03"
-    assert b"S3NTINEL" not in said
-
-
-def test_a_name_that_no_host_can_have_is_a_mistake() -> None:
-    with pytest.raises(ConfigurationError, match="host that cannot be one"):
-        RedisCache(BackendUrl(f"redis://{'a' * 64}.example"), "morphml").open()
-
-
-def test_a_connection_in_use_is_closed_after_its_use(listener: socket.socket) -> None:
-    link = Link(f"redis://127.0.0.1:{listener.getsockname()[1]}", "redis://slow", pool_size=1, timeout_s=20)
-    with ThreadPoolExecutor(1) as threads:
-        replies = threads.submit(link.exchange, [("PING",)])
-        connection, _ = listener.accept()
-        with closing(connection):
-            assert connection.recv(1000) == b"*1\r\n$4\r\nPING\r\n"
-            link.close()
-            connection.sendall(b"+PONG\r\n")
-            assert replies.result() == [b"PONG"]
-            assert connection.recv(1000) == b""
-    with pytest.raises(BackendUnavailable, match="is closed"):
-        link.exchange([("PING",)])
-
-
-def test_a_file_that_is_not_here_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="ssl_ca_certs is not on this host"):
-        RedisCache(BackendUrl(f"rediss://localhost?ssl_ca_certs={tmp_path}/ca.pem"), "morphml").open()
-
-
-def test_a_reference_is_followed_when_it_opens(cache_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CACHE", cache_url)
-    cache = create_cache(BackendUrl("env:CACHE"), "morphml", timeout_s=20)
-    cache.open()
-    assert cache.statistics()["backend"] == "redis"
-    cache.close()
-    monkeypatch.setenv("CACHE", "sqlite:////x.db")
-    with pytest.raises(ConfigurationError, match=r"content of env:CACHE: .*cache"):
-        create_cache(BackendUrl("env:CACHE"), "morphml")

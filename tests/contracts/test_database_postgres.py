@@ -8,8 +8,10 @@ from contextlib import ExitStack, closing
 from datetime import datetime, timedelta, timezone
 from urllib.parse import urlsplit
 
+import psycopg2
 import pytest
 import sqlalchemy as sa
+from raw_evaluations import raw_evaluations
 from servers import ask
 
 from morphml_ray.config import BackendUrl
@@ -19,6 +21,7 @@ from morphml_ray.devstack import PostgresServer
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, MorphMLRayError
 from morphml_ray.testing import DatabaseContract
 from morphml_ray.testing.database.caller import best, create, evaluation, only, page, save
+from morphml_ray.testing.database.storing import Stored
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,13 @@ def owners(empty_postgres_url: str) -> Iterator[list[SqlDatabase]]:
 
 def at(url: str) -> SqlDatabase:
     return SqlDatabase(BackendUrl(url), timeout_s=10)
+
+
+@pytest.fixture
+def stored(empty_postgres_url: str) -> Iterator[Stored]:
+    with closing(psycopg2.connect(empty_postgres_url)) as connection:
+        connection.autocommit = True
+        yield lambda experiment: raw_evaluations(connection, experiment)
 
 
 class TestPostgres(DatabaseContract):
@@ -209,9 +219,10 @@ def test_a_full_disk_says_so_and_keeps_what_is_stored(database: SqlDatabase, emp
             ConfigurationError,
             "password authentication failed",
         ),
+        (lambda url: url + "?options=-c%20work_mem%3Dmuch", ConfigurationError, "invalid value"),
         (lambda url: url.replace(f":{urlsplit(url).port}/", f":{closed_port()}/"), BackendUnavailable, "refused"),
     ],
-    ids=["password", "user", "database", "password-option", "server"],
+    ids=["password", "user", "database", "password-option", "setting", "server"],
 )
 def test_lesson_16_what_fails_to_open_says_why_without_the_password(
     migrated_postgres_url: str, change: Callable[[str], str], expected: type[Exception], reason: str

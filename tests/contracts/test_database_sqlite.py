@@ -1,6 +1,8 @@
 """SQLite keeps the contract; and what only a file has."""
 
 import os
+import re
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -12,12 +14,15 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 import sqlalchemy as sa
+from raw_evaluations import raw_evaluations
 
 from morphml_ray.config import BackendUrl
 from morphml_ray.database.sql import SqlDatabase
+from morphml_ray.database.sql.driver_errors import translated
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, ConflictError, CorruptDataError
 from morphml_ray.testing import DatabaseContract
 from morphml_ray.testing.database.caller import best, create, evaluation, page, save
+from morphml_ray.testing.database.storing import Stored
 
 OWN_IT = """
 import sys
@@ -48,6 +53,11 @@ class TestSqlite(DatabaseContract):
     @pytest.fixture
     def database(self, reopen: Callable[[], SqlDatabase]) -> SqlDatabase:
         return reopen()
+
+    @pytest.fixture
+    def stored(self, path: Path) -> Iterator[Stored]:
+        with closing(sqlite3.connect(path)) as connection:
+            yield lambda experiment: raw_evaluations(connection, experiment)
 
 
 @pytest.fixture
@@ -189,6 +199,15 @@ def test_a_damaged_page_is_told_as_such(path: Path) -> None:
     database.close()
 
 
+def test_a_damaged_schema_is_told_as_such(database: SqlDatabase, path: Path) -> None:
+    database.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET sql = 'nonsense' WHERE name = 'events'")
+    with pytest.raises(CorruptDataError, match="malformed"):
+        database.open()
+
+
 @pytest.mark.parametrize("what", ["file", "lock"])
 def test_a_directory_in_the_way_is_a_configuration_error(path: Path, what: str) -> None:
     blocked = path if what == "file" else Path(f"{path}.lock")
@@ -213,6 +232,53 @@ def test_a_full_disk_says_so_and_keeps_what_is_stored(database: SqlDatabase) -> 
     limit_pages(database, 1_000_000)
     save(database, number, large)
     assert database.get_experiment_statistics(number)["num_evaluations"] == len(page(database, number)) == 2
+
+
+def test_a_quota_says_so_and_keeps_what_is_stored(database: SqlDatabase) -> None:
+    number = create(database)
+    save(database, number, evaluation(1))
+    large = evaluation(2, metrics={"text": "x" * 5_000_000})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(BackendUnavailable, match=r"cannot use its disk for save: .* quota"):
+            save(database, number, large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(page(database, number)) == 1
+    save(database, number, large)
+    assert len(page(database, number)) == 2
+
+
+def test_a_full_disk_in_a_savepoint_is_told_as_such(database: SqlDatabase) -> None:
+    assert database._engine is not None
+    with database._engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE large (value BLOB)")
+    limit_pages(database, 1)
+    # SQLite ends the transaction, and with it the savepoint that SQLAlchemy then wants to go back to.
+    with (
+        pytest.raises(BackendUnavailable, match=r"no room for save: .* is full"),
+        translated("place", "save"),
+        database._engine.begin() as connection,
+        connection.begin_nested(),
+    ):
+        connection.exec_driver_sql("INSERT INTO large VALUES (?)", (b"x" * 1_000_000,))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("attempt to write a readonly database", ConfigurationError),
+        ("unable to open database file", ConfigurationError),
+        ("table events already exists", ConfigurationError),
+        ("file is not a database", CorruptDataError),
+        ("malformed database schema (events)", CorruptDataError),
+        ("database is locked", BackendUnavailable),
+    ],
+)
+def test_python_3_10_gives_words_only(words: str, expected: type[Exception]) -> None:
+    with pytest.raises(expected, match=re.escape(words)), translated("place", "opening"):
+        raise sa.exc.OperationalError(None, None, sqlite3.OperationalError(words))
 
 
 def limit_pages(database: SqlDatabase, count: int) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Concatenate, TypeAlias, TypeVar, cast
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, ParamSpec
 
 from morphml_ray.artifacts.actor.admission import Admission, Transfer
 from morphml_ray.artifacts.actor.backend_access import BackendAccess
@@ -27,20 +27,15 @@ from morphml_ray.artifacts.checks import WriteRequest
 from morphml_ray.artifacts.contract import ArtifactBackend, UploadId
 from morphml_ray.artifacts.wire import OutgoingBytes, OutgoingListing, OutgoingObjects, describe_object
 from morphml_ray.config import BackendUrl, fingerprint
-from morphml_ray.errors import ValidationError
+from morphml_ray.rpc.call import can_overload
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
 
-OPERATIONS = frozenset(
-    {
-        *("head", "exists", "delete", "delete_prefix", "total_size", "presign"),
-        *("list_page", "abort_upload", "purge_uploads"),
-    }
-)
 THREADS = 8
 LOOKUP_THREADS = 4
 
 Item = TypeVar("Item")
 T = TypeVar("T")
+P = ParamSpec("P")
 BatchWork: TypeAlias = Callable[[Sequence[Item], ArtifactBackend, Transfer], T]
 
 
@@ -98,7 +93,7 @@ class ArtifactActor:
             ConfigurationError: no waiting helps.
             BackendUnavailable: it stayed away for the deadline.
         """
-        await self._look_up(lambda _: None)
+        await self._with_store(lambda _: None)
 
     async def verify(self, url: BackendUrl) -> None:
         """Check what somebody else states of the store that this actor serves.
@@ -111,6 +106,7 @@ class ArtifactActor:
 
     # Bytes
 
+    @can_overload
     async def put(self, write: WriteRequest, data: Buffer, patience_s: float = 0.0) -> str:
         """Store bytes, gives the key; see ``ArtifactBackend.put``.
 
@@ -134,7 +130,7 @@ class ArtifactActor:
         data = await self._read(key, offset, FIRST_READ_BYTES, version)
         if len(data) < FIRST_READ_BYTES:
             return OutgoingBytes(data)
-        info = await self.call("head", key)
+        info = await self.look_up(ArtifactBackend.head, key)
         if info is not None and offset == 0 and version is None:
             size_bytes = info.size_bytes
             whole = await self._transfer(partial(get_whole, key, size_bytes), size_bytes, self._settings.deadline_s)
@@ -149,6 +145,7 @@ class ArtifactActor:
 
     # Many small objects at once
 
+    @can_overload
     async def put_multiple(
         self, writes: Sequence[WriteRequest], data: Sequence[Buffer], patience_s: float = 0.0
     ) -> list[str]:
@@ -223,12 +220,13 @@ class ArtifactActor:
 
     async def begin_upload(self, write: WriteRequest, chunk_bytes: int, checksum: str | None) -> UploadId:
         """Begin to store what arrives in chunks; see ``ArtifactBackend.begin_upload``."""
-        return await self._look_up(
+        return await self._with_store(
             lambda backend: backend.begin_upload(
                 write.key, chunk_bytes=chunk_bytes, checksum=checksum, **write_options(write)
             )
         )
 
+    @can_overload
     async def upload_chunk(self, upload: UploadId, index: int, data: Buffer, patience_s: float = 0.0) -> None:
         """Take a chunk; see ``ArtifactBackend.upload_chunk``."""
         view = memoryview(data)
@@ -240,15 +238,15 @@ class ArtifactActor:
 
     # Objects
 
-    async def call(self, operation: str, *arguments: Any) -> Any:
-        """Run one of ``OPERATIONS``."""
-        if operation not in OPERATIONS:
-            raise ValidationError(f"the artifact actor has no operation {operation!r}")
-        return await self._look_up(lambda backend: getattr(backend, operation)(*arguments))
+    async def look_up(
+        self, operation: Callable[Concatenate[ArtifactBackend, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        """Run an operation of the store that moves no bytes of objects."""
+        return await self._with_store(lambda backend: getattr(backend, operation.__name__)(*arguments, **named))
 
     async def metadata(self, key: str) -> dict[str, Any] | None:
         """Describe an object; None where there is none."""
-        info = await self.call("head", key)
+        info = await self.look_up(ArtifactBackend.head, key)
         return None if info is None else describe_object(info)
 
     async def copy(self, source: str, dest: str) -> str:
@@ -257,11 +255,11 @@ class ArtifactActor:
 
     async def list_objects(self, prefix: str, limit: int | None) -> OutgoingListing:
         """List objects; see ``ArtifactBackend.list``."""
-        return await self._look_up(lambda backend: OutgoingListing(backend.list(prefix, limit=limit)))
+        return await self._with_store(lambda backend: OutgoingListing(backend.list(prefix, limit=limit)))
 
     async def list_keys(self, prefix: str) -> list[str]:
         """List keys; see ``ArtifactBackend.list``."""
-        return await self._look_up(lambda backend: [info.key for info in backend.list(prefix)])
+        return await self._with_store(lambda backend: [info.key for info in backend.list(prefix)])
 
     # Itself
 
@@ -270,7 +268,7 @@ class ArtifactActor:
         await self._admission.flush()
 
     async def health(self) -> dict[str, Any]:
-        """Tell how the actor does; asks no server."""
+        """Tell the actor's status; asks no server."""
         return {
             "place": self._settings.url.masked,
             "pid": os.getpid(),
@@ -290,7 +288,7 @@ class ArtifactActor:
         self._lookups.shutdown(wait=True, cancel_futures=True)
         self._access.close()
 
-    async def _look_up(self, work: Callable[[ArtifactBackend], T]) -> T:
+    async def _with_store(self, work: Callable[[ArtifactBackend], T]) -> T:
         return await self._access.run(lambda backend, _: work(backend), Transfer(0), self._lookups)
 
     async def _transfer(

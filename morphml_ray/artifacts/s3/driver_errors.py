@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from botocore import exceptions as exc
 
+from morphml_ray.config.tls import is_tls_refusal
 from morphml_ray.errors import (
     BackendUnavailable,
     ConfigurationError,
@@ -70,15 +71,6 @@ _DRIVER_CONFIGURATION = (
     exc.TokenRetrievalError,
     exc.UnauthorizedSSOTokenError,
     exc.UnknownServiceError,
-)
-# How OpenSSL says that no waiting helps: another certificate, or no TLS, or a very old one, at the other end. Whatever
-# else goes wrong may be a server that starts or stops.
-_TLS_REFUSALS = (
-    "CERTIFICATE_VERIFY_FAILED",
-    "WRONG_VERSION_NUMBER",
-    "RECORD_LAYER_FAILURE",
-    "UNSUPPORTED_PROTOCOL",
-    "DOESN'T_MATCH",  # the name of the host, in the words of urllib3
 )
 
 
@@ -148,8 +140,7 @@ def _advice(code: str, status: int) -> str | None:
 
 def _translate_silence(place: str, operation: str, error: Exception) -> MorphMLRayError:
     reason = " ".join(str(error).split())
-    # Where Python does not know OpenSSL's name of the reason, it writes it in words.
-    if isinstance(error, exc.SSLError) and any(name in reason.upper().replace(" ", "_") for name in _TLS_REFUSALS):
+    if isinstance(error, exc.SSLError) and is_tls_refusal(reason):
         return ConfigurationError(
             f"{place} cannot be trusted or has no TLS: {reason}. Name its authority in AWS_CA_BUNDLE, or write "
             "endpoint_url=http:// to go without TLS."

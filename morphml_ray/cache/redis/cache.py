@@ -15,9 +15,8 @@ from morphml_ray.cache.contract import (
 )
 from morphml_ray.cache.glob import escape
 from morphml_ray.cache.redis.circuit import Admission, Circuit
-from morphml_ray.cache.redis.counters import increment_once
 from morphml_ray.cache.redis.lost_writes import LostBatch, LostWrites
-from morphml_ray.cache.redis.pool import Command, Link, Refusal, Reply
+from morphml_ray.cache.redis.pool import Command, RedisPool, Refusal, Reply
 from morphml_ray.cache.redis.scanning import KEYS_AT_ONCE, scan, unlink_matching
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, NotFoundError, ValidationError
@@ -29,6 +28,20 @@ _MAX_COUNTED_KEYS = 20_000
 # The server's own limit, proto-max-bulk-len; beyond it the server cuts the connection.
 _MAX_VALUE_BYTES = 512 * 1024 * 1024
 _AWAY = Refusal("the server is away")
+
+# How long an increment that is repeated finds the answer of the first.
+_REMEMBERED_S = 600
+# The total is read as text: a number of Lua has 53 bits. INCRBY alone may fail for what the value is, and its error is
+# the reply then.
+_INCREMENT_ONCE = """\
+local told = redis.call('GET', KEYS[2])
+if told then return told end
+local reply = redis.pcall('INCRBY', KEYS[1], ARGV[1])
+if type(reply) == 'table' then return reply end
+local total = redis.call('GET', KEYS[1])
+redis.call('SET', KEYS[2], total, 'EX', ARGV[2])
+return total
+"""
 
 
 class RedisCache:
@@ -66,36 +79,36 @@ class RedisCache:
         self._lost = LostWrites(self._pattern(b"*"))
         self._warned: set[str] = set()
         self._opening = threading.Lock()
-        self._link: Link | None = None
+        self._pool: RedisPool | None = None
 
     def open(self) -> None:
         """See ``Cache.open``."""
         with self._opening:
-            if self._link is None:
-                self._link = self._connect()
+            if self._pool is None:
+                self._pool = self._connect()
 
-    def _connect(self) -> Link:
+    def _connect(self) -> RedisPool:
         place = self._url.masked
-        link = Link(self._url.resolve("cache"), place, pool_size=self._pool_size, timeout_s=self._timeout_s)
+        pool = RedisPool(self._url.resolve("cache"), place, pool_size=self._pool_size, timeout_s=self._timeout_s)
         try:
-            told, found = link.exchange([("INFO", "server"), ("EXISTS", self._stem)])
+            told, found = pool.exchange([("INFO", "server"), ("EXISTS", self._stem)])
             _check_server(place, told, found)
         except BackendUnavailable as error:
             self._counters.count_error(str(error))
             self._circuit.open(str(error))
         except BaseException:
-            link.close()
+            pool.close()
             raise
         else:
             self._circuit.succeed(Admission.PROBE)
-        return link
+        return pool
 
     def close(self) -> None:
         """See ``Cache.close``."""
         with self._opening:
-            if self._link is not None:
-                self._link.close()
-                self._link = None
+            if self._pool is not None:
+                self._pool.close()
+                self._pool = None
 
     # Reads
 
@@ -142,7 +155,8 @@ class RedisCache:
         """See ``Cache.increment``."""
         [name] = self._names([key])
         operation = self._operations_stem + encode_key(operation_id)
-        [total] = self._ask([increment_once(name, check_counter(key, amount), operation)])
+        added = check_counter(key, amount)
+        [total] = self._ask([("EVAL", _INCREMENT_ONCE, 2, name, operation, added, _REMEMBERED_S)])
         if not isinstance(total, Refusal):
             return int(total)
         if total.is_about_value:
@@ -224,14 +238,14 @@ class RedisCache:
 
     def _ask(self, commands: Sequence[Command]) -> list[Reply]:
         """Ask the server in one round trip; while it is away, every reply is a refusal."""
-        link = self._link
-        if link is None:
+        pool = self._pool
+        if pool is None:
             raise BackendUnavailable(f"{self._url.masked} is not open")
         admission = self._circuit.admit() if commands else Admission.REFUSED
         if admission is Admission.REFUSED:
             return [_AWAY] * len(commands)
         try:
-            replies = self._exchange(link, commands) if self._settle(link) else [_AWAY] * len(commands)
+            replies = self._exchange(pool, commands) if self._settle(pool) else [_AWAY] * len(commands)
         except (BackendUnavailable, ConfigurationError) as error:
             self._counters.count_error(str(error))
             self._circuit.fail(admission, str(error))
@@ -242,17 +256,17 @@ class RedisCache:
         self._circuit.succeed(admission)
         return replies
 
-    def _exchange(self, link: Link, commands: Sequence[Command]) -> list[Reply]:
-        replies = link.exchange(commands)
+    def _exchange(self, pool: RedisPool, commands: Sequence[Command]) -> list[Reply]:
+        replies = pool.exchange(commands)
         self._note_refusals(replies)
         return replies
 
-    def _settle(self, link: Link) -> bool:
+    def _settle(self, pool: RedisPool) -> bool:
         """Delete what was written or deleted in vain, before anybody reads it; False where the server refuses that."""
-        return self._lost.settle(lambda lost: self._delete_lost(link, lost), self._timeout_s)
+        return self._lost.settle(lambda lost: self._delete_lost(pool, lost), self._timeout_s)
 
-    def _delete_lost(self, link: Link, lost: LostBatch) -> bool:
-        ask = partial(self._exchange, link)
+    def _delete_lost(self, pool: RedisPool, lost: LostBatch) -> bool:
+        ask = partial(self._exchange, pool)
         if not all(unlink_matching(ask, pattern)[1] for pattern in lost.patterns):
             return False
         replies = ask([("UNLINK", *names) for names in _portions(list(lost.names))]) if lost.names else []

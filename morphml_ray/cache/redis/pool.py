@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.connection import BlockingConnectionPool, parse_url
 from redis.retry import Retry
 
+from morphml_ray.config.tls import is_tls_refusal
 from morphml_ray.errors import BackendUnavailable, ConfigurationError
 
 Command = tuple[bytes | str | int, ...]
@@ -20,8 +21,6 @@ Reply = Any
 # The time-out is one of silence: what is larger than this is sent in portions, each with a time-out of its own.
 _PORTION_BYTES = 256 * 1024
 _FILE_OPTIONS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
-# How OpenSSL says that no waiting helps: another certificate, or no TLS at all at the other end.
-_TLS_REFUSALS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 _VALUE_REFUSALS = ("value is not an integer", "increment or decrement would overflow", "WRONGTYPE")
 
 
@@ -41,7 +40,7 @@ class Refusal:
         return self.reason.startswith(_VALUE_REFUSALS)
 
 
-class Link:
+class RedisPool:
     """Pooled connections to one server. They open when they are needed, and can be used from several threads.
 
     Nothing is tried twice: whoever asks decides what a lost answer means.
@@ -59,7 +58,7 @@ class Link:
     def __init__(self, url: str, place: str, *, pool_size: int, timeout_s: float) -> None:
         self._place = place
         self._is_closed = False
-        self._pool: Any = BlockingConnectionPool(  # type: ignore[no-untyped-call]  # the driver's own lack
+        self._connections: Any = BlockingConnectionPool(  # type: ignore[no-untyped-call]  # the driver's own lack
             max_connections=pool_size,
             timeout=timeout_s,
             socket_timeout=timeout_s,
@@ -82,7 +81,7 @@ class Link:
         if self._is_closed:
             raise BackendUnavailable(f"{self._place} is closed")
         with _translated(self._place):
-            connection = self._pool.get_connection()
+            connection = self._connections.get_connection()
             try:
                 connection.send_packed_command(list(_portions(connection.pack_commands(commands))))
                 return [_read(connection) for _ in commands]
@@ -93,12 +92,12 @@ class Link:
             finally:
                 if self._is_closed:
                     connection.disconnect()
-                self._pool.release(connection)
+                self._connections.release(connection)
 
     def close(self) -> None:
         """Let the connections go, those in use as soon as they are not."""
         self._is_closed = True
-        self._pool.disconnect(inuse_connections=False)
+        self._connections.disconnect(inuse_connections=False)
 
 
 def _connection_options(url: str, place: str) -> dict[str, Any]:
@@ -139,7 +138,7 @@ def _translated(place: str) -> Iterator[None]:
         raise ConfigurationError(f"{place} refuses the connection: {error}. Correct the URL.") from error
     except exceptions.RedisError as error:
         reason = " ".join(str(error).split())
-        if any(text in reason for text in _TLS_REFUSALS):
+        if is_tls_refusal(reason):
             raise ConfigurationError(
                 f"{place} cannot be trusted or has no TLS: {reason}. Name its authority with ?ssl_ca_certs=/path, or "
                 "write redis:// to go without TLS."

@@ -154,7 +154,9 @@ class SqlDatabase:
 
     def get_experiment_by_name(self, name: str) -> ExperimentRecord | None:
         """See ``Database.get_experiment_by_name``."""
-        return self.get_experiment(name)
+        with self._transaction("get_experiment_by_name") as connection:
+            row = queries.named_experiment_row(connection, name)
+            return None if row is None else queries.experiment_record(row)
 
     def list_experiments(
         self, status: ExperimentStatus | None, limit: int | None, offset: int

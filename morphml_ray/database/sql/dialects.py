@@ -64,6 +64,9 @@ class PostgresDialect:
 
     def create_engine(self, url: str, *, pool_size: int, echo: bool, timeout_s: float) -> sa.Engine:
         """Make an engine whose connections notice a server that went away."""
+        # SQLite does without the driver.
+        from morphml_ray.database.sql.postgres_connection import PostgresConnection  # noqa: PLC0415 - see above
+
         engine = sa.create_engine(
             url,
             pool_size=pool_size,
@@ -73,6 +76,7 @@ class PostgresDialect:
             echo=echo,
             hide_parameters=True,
             connect_args={
+                "connection_factory": PostgresConnection,
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "application_name": "morphml_ray",
                 # A server that vanished without a word is noticed after some 20 s instead of 2 hours.

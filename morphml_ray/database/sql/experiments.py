@@ -6,9 +6,9 @@ import sqlalchemy as sa
 
 from morphml_ray.database.contract import ExperimentRef, NewExperiment
 from morphml_ray.database.sql.dialects import Dialect
-from morphml_ray.database.sql.queries import require_experiment
+from morphml_ray.database.sql.queries import could_mean, require_experiment
 from morphml_ray.database.sql.schema import evaluations, events, experiments, proposals
-from morphml_ray.errors import AlreadyExistsError, NotFoundError
+from morphml_ray.errors import AlreadyExistsError, ValidationError
 from morphml_ray.model.plain import encode_json
 from morphml_ray.model.records import ExperimentStatus
 
@@ -61,10 +61,16 @@ def update_status(
 
 def delete(connection: sa.Connection, experiment: ExperimentRef, now: datetime) -> bool:
     """See ``Database.delete_experiment``."""
-    try:
-        row = require_experiment(connection, experiment)
-    except NotFoundError:
+    rows = connection.execute(sa.select(experiments).where(could_mean(experiment), ~experiments.c.is_deleted)).all()
+    if not rows:
         return False
+    if isinstance(experiment, str) and any(row.name != experiment for row in rows):
+        (row,) = (row for row in rows if row.name != experiment)
+        raise ValidationError(
+            f"{experiment!r} may mean the experiment {row.name!r} with that id: to delete it pass the int {row.id}, to "
+            "delete another pass its int"
+        )
+    (row,) = rows
     # The name is free again at once; the row goes when the last of its evaluations has gone.
     values = {"is_deleted": True, "name": f"{row.name}\t{row.write_id}", "updated_at": now}
     connection.execute(sa.update(experiments).where(experiments.c.id == row.id).values(values))

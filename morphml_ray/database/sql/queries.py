@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from morphml_ray.database.contract import ExperimentRef, Operator
+from morphml_ray.database.contract import RECORD_COLUMNS, ExperimentRef, Operator, Row, number_of
 from morphml_ray.database.sql.schema import architectures, evaluations, experiments, proposals
 from morphml_ray.errors import NotFoundError
 from morphml_ray.model.plain import decode_json
@@ -34,9 +34,21 @@ _EXPERIMENT = sa.select(
 
 
 def experiment_row(connection: sa.Connection, experiment: ExperimentRef) -> sa.Row[Any] | None:
-    """Look an experiment up by id (int) or name (str)."""
-    column = experiments.c.id if isinstance(experiment, int) else experiments.c.name
-    return connection.execute(_EXPERIMENT.where(column == experiment)).one_or_none()
+    """Look an experiment up; see ``ExperimentRef``."""
+    rows = connection.execute(_EXPERIMENT.where(could_mean(experiment))).all()
+    return min(rows, key=lambda row: row.name != experiment, default=None)
+
+
+def named_experiment_row(connection: sa.Connection, name: str) -> sa.Row[Any] | None:
+    """Look an experiment up by its name alone."""
+    return connection.execute(_EXPERIMENT.where(experiments.c.name == name)).one_or_none()
+
+
+def could_mean(experiment: ExperimentRef) -> sa.ColumnElement[bool]:
+    """Whether an experiment is the one, or one of the two, that a reference could mean."""
+    number = number_of(experiment)
+    is_number = sa.false() if number is None else experiments.c.id == number
+    return is_number if isinstance(experiment, int) else sa.or_(experiments.c.name == experiment, is_number)
 
 
 def require_experiment(connection: sa.Connection, experiment: ExperimentRef) -> sa.Row[Any]:
@@ -111,7 +123,7 @@ def list_evaluations(
     status: EvaluationStatus | None,
     after_id: int | None,
     limit: int,
-) -> list[tuple[Any, ...]]:
+) -> list[Row]:
     """See ``Database.list_architectures``."""
     row = require_experiment(connection, experiment)
     query = _select(evaluations.c.fitness).where(evaluations.c.experiment_id == row.id)
@@ -124,10 +136,11 @@ def list_evaluations(
     return _fetch(connection, query.order_by(evaluations.c.id).limit(limit))
 
 
-def find_by_hash(
-    connection: sa.Connection, architecture_hash: str, experiment: ExperimentRef | None
-) -> tuple[Any, ...] | None:
+def find_by_hash(connection: sa.Connection, architecture_hash: str, experiment: ExperimentRef | None) -> Row | None:
     """See ``Database.get_architecture_by_hash``."""
+    row = None if experiment is None else experiment_row(connection, experiment)
+    if experiment is not None and row is None:
+        return None
     query = (
         _select(evaluations.c.fitness)
         .join(experiments, experiments.c.id == evaluations.c.experiment_id)
@@ -135,9 +148,8 @@ def find_by_hash(
         .order_by(_IS_SUCCESS.desc(), evaluations.c.id)
         .limit(1)
     )
-    if experiment is not None:
-        column = experiments.c.id if isinstance(experiment, int) else experiments.c.name
-        query = query.where(column == experiment)
+    if row is not None:
+        query = query.where(experiments.c.id == row.id)
     return next(iter(_fetch(connection, query)), None)
 
 
@@ -153,14 +165,12 @@ class Ranking:
             evaluations.c.experiment_id == self._experiment.id, evaluations.c.rank_loss.is_not(None)
         )
 
-    def best(
-        self, top_k: int, metric: str | None, where: Mapping[str, tuple[Operator, float]]
-    ) -> list[tuple[Any, ...]]:
+    def best(self, top_k: int, metric: str | None, where: Mapping[str, tuple[Operator, float]]) -> list[Row]:
         """See ``Database.get_best_architectures``."""
         if self._is_fitness(metric):
             score: sa.ColumnElement[Any] = evaluations.c.rank_loss
             fitness: sa.ColumnElement[Any] = evaluations.c.rank_loss * self._sign
-            query = _select(fitness, score).where(self._is_lead)
+            query = _select(fitness, score.label("score")).where(self._is_lead)
         else:
             query, score = self._by_metric(str(metric))
         for name, (operator, bound) in where.items():
@@ -193,29 +203,27 @@ class Ranking:
             .subquery("scored")
         )
         same = sa.and_(*(scored.c[column.name] == evaluations.c[column.name] for column in group))
-        query = _select(evaluations.c.rank_loss * self._sign, scored.c.score).join(scored, same)
+        query = _select(evaluations.c.rank_loss * self._sign, scored.c.score.label("score")).join(scored, same)
         return query.where(self._is_lead), scored.c.score
 
-    def _first_per_architecture(
-        self, query: sa.Select[Any], score: sa.ColumnElement[Any], top_k: int
-    ) -> list[tuple[Any, ...]]:
+    def _first_per_architecture(self, query: sa.Select[Any], score: sa.ColumnElement[Any], top_k: int) -> list[Row]:
         """Take the best group of each architecture; an architecture has a group for each fidelity."""
-        best: dict[str, tuple[Any, ...]] = {}
+        best: dict[str, Row] = {}
         for row in self._pages(query, score, max(top_k, _PAGE)):
-            best.setdefault(row[2], row)
+            best.setdefault(row.architecture_hash, _plain(row))
             if len(best) >= top_k:
                 break
         return list(best.values())
 
-    def _pages(self, query: sa.Select[Any], score: sa.ColumnElement[Any], size: int) -> Iterator[tuple[Any, ...]]:
+    def _pages(self, query: sa.Select[Any], score: sa.ColumnElement[Any], size: int) -> Iterator[sa.Row[Any]]:
         page = query
         while True:
             rows = list(self._connection.execute(page.limit(size)))
-            yield from (tuple(_plain(row[:-1])) for row in rows)
+            yield from rows
             if len(rows) < size:
                 return
             last = rows[-1]
-            page = query.where(sa.tuple_(score, evaluations.c.id) > sa.tuple_(last[-1], last[0]))
+            page = query.where(sa.tuple_(score, evaluations.c.id) > sa.tuple_(last.score, last.id))
 
 
 def metric_number(connection: sa.Connection, metrics: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
@@ -234,39 +242,39 @@ def metric_number(connection: sa.Connection, metrics: sa.ColumnElement[Any], nam
     return sa.select(each.c.value).where(each.c.key == name, is_number, is_float).scalar_subquery()
 
 
+_found = evaluations.c
+_RECORD: Mapping[str, sa.ColumnElement[Any]] = {
+    "architecture_hash": architectures.c.key,
+    "spec": architectures.c.spec,
+    "codec": architectures.c.codec,
+    "metrics": sa.cast(_found.metrics, sa.Text),
+    "duration": _found.duration_s,
+    "evaluated_at": _found.finished_at,
+    "seed": _found.seed_key,
+    "fidelity": _found.fidelity_key,
+    "parents": sa.cast(proposals.c.parents, sa.Text),
+    "error": _found.error_text,
+}
+"""Of ``RECORD_COLUMNS`` those that are no column of an evaluation, or are called otherwise there."""
+
+
 def _select(fitness: sa.ColumnElement[Any], *more: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """Select the columns of ``ArchitectureRow``, with ``fitness`` as told."""
-    found = evaluations.c
+    """Select ``RECORD_COLUMNS``, with ``fitness`` as told, and more behind them."""
+    columns = {name: _RECORD[name] if name in _RECORD else _found[name] for name in RECORD_COLUMNS} | {
+        "fitness": fitness
+    }
     return (
-        sa.select(
-            found.id,
-            found.experiment_id,
-            architectures.c.key,
-            architectures.c.spec,
-            architectures.c.codec,
-            fitness,
-            sa.cast(found.metrics, sa.Text),
-            found.generation,
-            found.worker_id,
-            found.duration_s,
-            found.finished_at,
-            found.status,
-            found.seed_key,
-            found.fidelity_key,
-            found.replicate,
-            sa.cast(proposals.c.parents, sa.Text),
-            found.error_text,
-            *more,
-        )
-        .join_from(evaluations, architectures, architectures.c.id == found.architecture_id)
-        .outerjoin(proposals, proposals.c.write_id == found.write_id)
+        sa.select(*(column.label(name) for name, column in columns.items()), *more)
+        .join_from(evaluations, architectures, architectures.c.id == _found.architecture_id)
+        .outerjoin(proposals, proposals.c.write_id == _found.write_id)
     )
 
 
-def _fetch(connection: sa.Connection, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
-    return [tuple(_plain(row)) for row in connection.execute(query)]
+def _fetch(connection: sa.Connection, query: sa.Select[Any]) -> list[Row]:
+    return [_plain(row) for row in connection.execute(query)]
 
 
-def _plain(row: Sequence[Any]) -> Iterator[Any]:
-    """Give bytes where a driver gives a memoryview."""
-    return (bytes(value) if isinstance(value, memoryview) else value for value in row)
+def _plain(row: Sequence[Any]) -> Row:
+    """Give ``RECORD_COLUMNS``, with bytes where a driver gives a memoryview."""
+    values = row[: len(RECORD_COLUMNS)]
+    return tuple(bytes(value) if isinstance(value, memoryview) else value for value in values)

@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from morphml_ray.database.contract import ExperimentRef, SaveUnit
+from morphml_ray.database.contract import ExperimentRef, SaveUnit, number_of
 from morphml_ray.database.sql.dialects import Dialect
 from morphml_ray.database.sql.prepared import Prepared, Row
 from morphml_ray.database.sql.rounds import Item, split_rounds
-from morphml_ray.database.sql.schema import evaluations, experiments
-from morphml_ray.database.sql.statements import ARCHITECTURE_COLUMNS, SaveStatements
+from morphml_ray.database.sql.schema import evaluations, experiments, sent_type, stored_value
+from morphml_ray.database.sql.statements import ARCHITECTURE_COLUMNS, STORED_FIELDS, SaveStatements
 from morphml_ray.errors import MorphMLRayError, NotFoundError
+
+_KEY_FIELDS = frozenset({"write_id", "protocol_hash", "fidelity_key", "seed_key"})
+_REPLACED_FIELDS = tuple(name for name in STORED_FIELDS if name not in _KEY_FIELDS)
+"""What a better result brings along: all but what names the evaluation."""
 
 
 class _Stored(NamedTuple):
@@ -92,7 +96,7 @@ class Batch:
 
     def _lock_experiments(self, refs: set[ExperimentRef]) -> dict[ExperimentRef, tuple[int, int]]:
         """Find the ids and the signs of the fitness of those experiments that exist."""
-        numbers: dict[ExperimentRef, int] = {ref: ref for ref in refs if isinstance(ref, int)}
+        numbers = {ref: number for ref in refs if (number := number_of(ref)) is not None}
         names = [ref for ref in refs if isinstance(ref, str)]
         if names:
             query = sa.select(experiments.c.name, experiments.c.id).where(experiments.c.name.in_(names))
@@ -167,14 +171,8 @@ class Batch:
             return old.fitness
         if new.fitness * item.fitness_sign >= old.fitness * item.fitness_sign:
             return old.fitness
-        values = {
-            "fitness": new.fitness,
-            "metrics": sa.cast(sa.literal(new.metrics, sa.Text()), evaluations.c.metrics.type),
-            "generation": new.generation,
-            "worker_id": new.worker_id,
-            "duration_s": new.duration_s,
-            "finished_at": self._now,
-        }
+        values: dict[str, Any] = {name: _as_stored(name, getattr(new, name)) for name in _REPLACED_FIELDS}
+        values["finished_at"] = self._now
         self._connection.execute(sa.update(evaluations).where(evaluations.c.id == old.id).values(values))
         self._totals_of(item).fitness_sum += new.fitness - old.fitness
         self._rank([(item, old.architecture_id)])
@@ -220,9 +218,16 @@ class Batch:
         self._run(self._statements.add_totals, rows, self._moment)
 
 
+def _as_stored(name: str, value: Any) -> sa.ColumnElement[Any]:
+    column = evaluations.c[name]
+    return stored_value(column, sa.literal(value, sent_type(column)))
+
+
+_stored_fields = attrgetter(*STORED_FIELDS)
+
+
 def _evaluation_row(item: Item, *, is_lead: bool) -> Row:
     """Order the values as ``EVALUATION_COLUMNS``."""
-    number, sign, new = item
-    key = (new.key, new.protocol_hash, new.fidelity_key, new.seed_key)
-    what = (new.on_duplicate, new.status, new.fitness, new.metrics, new.generation, new.worker_id, new.duration_s)
-    return (new.write_id, number, sign, *key, *what, new.error_class, new.error_text, is_lead)
+    evaluation = item.evaluation
+    address = (item.experiment_id, item.fitness_sign, is_lead, evaluation.key, evaluation.on_duplicate)
+    return (*address, *_stored_fields(evaluation))

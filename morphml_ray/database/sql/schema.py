@@ -196,3 +196,16 @@ events = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sqlite_autoincrement=True,
 )
+
+
+_SENT_AS_TEXT = (Json, WriteId)
+
+
+def sent_type(column: sa.Column[Any]) -> "sa.types.TypeEngine[Any]":
+    """Give the type in which a value of this column is sent: JSON and write ids are texts on their way."""
+    return sa.Text() if column.type in _SENT_AS_TEXT else column.type
+
+
+def stored_value(column: sa.Column[Any], sent: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Make of a value as it was sent one of this column."""
+    return sa.cast(sent, column.type) if column.type in _SENT_AS_TEXT else sent

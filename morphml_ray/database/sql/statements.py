@@ -5,9 +5,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from morphml_ray.database.contract import EncodedEvaluation
 from morphml_ray.database.sql.dialects import Dialect
 from morphml_ray.database.sql.prepared import Columns, Prepared
-from morphml_ray.database.sql.schema import ACTIVE, WriteId, architectures, evaluations, experiments, proposals
+from morphml_ray.database.sql.schema import (
+    ACTIVE,
+    WriteId,
+    architectures,
+    evaluations,
+    experiments,
+    proposals,
+    sent_type,
+    stored_value,
+)
 
 _KEY = ("protocol_hash", "fidelity_key", "seed_key")
 
@@ -19,24 +29,16 @@ ARCHITECTURE_COLUMNS: Columns = {
     "n_edges": sa.Integer(),
 }
 
+STORED_FIELDS = tuple(name for name in EncodedEvaluation._fields if name in evaluations.c)
+"""Fields of an evaluation that are columns of its row, under the same names."""
+
 EVALUATION_COLUMNS: Columns = {
-    "write_id": sa.Text(),
     "experiment_id": sa.BigInteger(),
     "fitness_sign": sa.Integer(),
-    "key": sa.Text(),
-    "protocol_hash": sa.Text(),
-    "fidelity_key": sa.Text(),
-    "seed_key": sa.Text(),
-    "on_duplicate": sa.Text(),
-    "status": sa.Text(),
-    "fitness": sa.Double(),
-    "metrics": sa.Text(),
-    "generation": sa.BigInteger(),
-    "worker_id": sa.Text(),
-    "duration_s": sa.Double(),
-    "error_class": sa.Text(),
-    "error_text": sa.Text(),
     "is_lead": sa.Boolean(),
+    "key": sa.Text(),
+    "on_duplicate": sa.Text(),
+    **{name: sent_type(evaluations.c[name]) for name in STORED_FIELDS},
 }
 
 PROPOSAL_COLUMNS: Columns = {
@@ -138,9 +140,7 @@ class SaveStatements:
 
     def _insert_proposals(self) -> Prepared:
         rows = self._dialect.source(PROPOSAL_COLUMNS)
-        values: dict[str, Any] = {name: rows.c[name] for name in PROPOSAL_COLUMNS}
-        values["write_id"] = sa.cast(rows.c.write_id, WriteId)
-        values["parents"] = sa.cast(rows.c.parents, proposals.c.parents.type)
+        values = {name: stored_value(proposals.c[name], rows.c[name]) for name in PROPOSAL_COLUMNS}
         new = sa.select(*values.values()).order_by(rows.c.ord)
         insert = sa.insert(proposals).from_select(list(values), new)
         return Prepared("insert_proposals", insert, self._driver, PROPOSAL_COLUMNS)
@@ -203,16 +203,11 @@ def _evaluation_values(rows: sa.FromClause) -> dict[str, Any]:
     )
     is_first = sa.and_(rows.c.is_lead, sa.not_(has_twin))
     return {
-        "write_id": sa.cast(rows.c.write_id, WriteId),
+        **{name: stored_value(evaluations.c[name], rows.c[name]) for name in STORED_FIELDS},
         "experiment_id": rows.c.experiment_id,
         "architecture_id": architectures.c.id,
-        **{name: rows.c[name] for name in _KEY},
         "replicate": sa.case((is_replicate, next_replicate + turn), else_=_ZERO),
-        "status": rows.c.status,
-        "fitness": rows.c.fitness,
         "rank_loss": sa.case((is_first, rows.c.fitness * rows.c.fitness_sign), else_=sa.null()),
-        "metrics": sa.cast(rows.c.metrics, evaluations.c.metrics.type),
-        **{name: rows.c[name] for name in ("generation", "worker_id", "duration_s", "error_class", "error_text")},
         "finished_at": _now(),
     }
 

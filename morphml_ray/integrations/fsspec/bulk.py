@@ -6,12 +6,13 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.artifacts.actor.batches import FIRST_READ_BYTES
 from morphml_ray.artifacts.checks import view_bytes
 from morphml_ray.artifacts.store import ArtifactStore
 from morphml_ray.errors import MorphMLRayError
 from morphml_ray.integrations.fsspec.tree import os_errors
-from morphml_ray.rpc.channel import Call
+from morphml_ray.rpc.call import call
 
 if TYPE_CHECKING:
     import ray
@@ -25,7 +26,7 @@ def read_each(store: ArtifactStore, paths: Sequence[str]) -> Iterator[tuple[str,
     for batch in _batches(paths):
         small: dict[str, bytes] = {}
         with suppress(MorphMLRayError):  # of whom it is shows when each is asked for
-            small = store.channel.wait(Call("get_small", (batch,)))
+            small = store.channel.wait(call(ArtifactActor.get_small, batch))
         rest = [path for path in batch if path not in small]
         answers = dict(_overlap(store, rest, store.download_bytes.remote))
         yield from ((path, small[path] if path in small else answers[path]) for path in batch)

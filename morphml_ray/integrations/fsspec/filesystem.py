@@ -10,13 +10,14 @@ from fsspec.core import get_compression  # type: ignore[import-untyped]  # the s
 from fsspec.utils import isfilelike  # type: ignore[import-untyped]  # the same
 from typing_extensions import Buffer
 
+from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.artifacts.checks import check_key
 from morphml_ray.artifacts.progress import Progress
 from morphml_ray.errors import ConflictError, ValidationError
 from morphml_ray.integrations.fsspec.bulk import read_each, write_each
 from morphml_ray.integrations.fsspec.open_file import ArtifactFile, PackedFile
 from morphml_ray.integrations.fsspec.tree import ArtifactTree, is_directory, not_found, replaced
-from morphml_ray.rpc.channel import Call
+from morphml_ray.rpc.call import call
 
 
 class MorphmlFileSystem(ArtifactTree):
@@ -210,9 +211,9 @@ class MorphmlFileSystem(ArtifactTree):
             FileNotFoundError: there is no file.
             OSError: ``ESTALE``: it is not that version any more.
         """
-        call: Call[bytes] = Call("get", (check_key(path), offset, length, version))
+        reading = call(ArtifactActor.get, check_key(path), offset, length, version)
         try:
-            found: bytes = self._ask(path, lambda store: store.channel.wait(call))
+            found: bytes = self._ask(path, lambda store: store.channel.wait(reading))
         except (ConflictError, FileNotFoundError) as error:
             if version is None:
                 raise

@@ -9,14 +9,15 @@ from typing import Any, TypeAlias, TypeVar
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]  # fsspec carries no type information
 
+from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.artifacts.checks import check_key
-from morphml_ray.artifacts.contract import ObjectInfo
+from morphml_ray.artifacts.contract import ArtifactBackend
 from morphml_ray.artifacts.node_actors import find_artifacts
 from morphml_ray.artifacts.store import ArtifactStore
 from morphml_ray.artifacts.wire import describe_object
 from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE
 from morphml_ray.errors import AlreadyExistsError, BackendUnavailable, CorruptDataError, NotFoundError, ValidationError
-from morphml_ray.rpc.channel import Call
+from morphml_ray.rpc.call import call
 from morphml_ray.rpc.deploy import require_ray, this_node
 
 T = TypeVar("T")
@@ -93,8 +94,8 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
             FileNotFoundError: there is none.
             IsADirectoryError: it is a directory.
         """
-        call: Call[ObjectInfo | None] = Call("call", ("head", path))
-        found = self._ask(path, lambda store: store.channel.wait(call)) if _can_be_file(path) else None
+        looking = call(ArtifactActor.look_up, ArtifactBackend.head, path)
+        found = self._ask(path, lambda store: store.channel.wait(looking)) if _can_be_file(path) else None
         if found is None:
             raise is_directory(path) if self.isdir(path) else not_found(path)
         return _read_entry({"key": path, **describe_object(found), "version": found.version})

@@ -9,7 +9,7 @@ import pytest
 
 from morphml_ray.database.contract import Database
 from morphml_ray.database.encoding import MAX_KEY_BYTES, encode_experiment
-from morphml_ray.errors import AlreadyExistsError, NotFoundError
+from morphml_ray.errors import AlreadyExistsError, NotFoundError, ValidationError
 from morphml_ray.model.records import ExperimentStatus
 from morphml_ray.testing.database.caller import best, create, evaluation, only, page, purge_all, save
 
@@ -111,7 +111,28 @@ class ExperimentContract:
             found = database.get_experiment_by_name(name)
             assert found is not None
             assert (found.id, found.name) == (number, name)
-        assert all(database.delete_experiment(name) for name in names)
+        assert all(database.delete_experiment(number) for number in ids.values())
+
+    def test_case_1_a_text_is_a_name_and_only_then_a_number(self, database: Database) -> None:
+        first = create(database, "first")
+        shadow = create(database, str(first))  # its name is the number of the first one
+        (saved,) = save(database, str(first), evaluation(1, 0.5))
+        assert [record.id for record in page(database, shadow)] == [saved]
+        assert page(database, first) == []
+        found = [database.get_experiment(text) for text in (str(first), str(shadow), "first")]
+        assert [one.id if one else None for one in found] == [shadow, shadow, first]
+        assert database.get_experiment_by_name(str(shadow)) is None
+        key = evaluation(1).key
+        assert database.get_architecture_by_hash(key, str(first)) is not None
+        assert database.get_architecture_by_hash(key, "first") is None
+        for ambiguous in (str(first), str(shadow)):
+            with pytest.raises(ValidationError, match="pass the int"):
+                database.delete_experiment(ambiguous)
+        assert len(database.list_experiments(None, None, 0)) == 2
+        assert database.delete_experiment(first)
+        assert database.delete_experiment(str(first))  # by its name, which can mean nothing else now
+        assert not database.delete_experiment("9" * 30)
+        assert database.list_experiments(None, None, 0) == []
 
     def test_what_is_absent(self, database: Database) -> None:
         for nobody in (1, -1, 2**63 - 1, "nobody", "", "%"):

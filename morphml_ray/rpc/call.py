@@ -1,0 +1,97 @@
+"""What a caller asks of an actor, named by the method itself, and how long values look on their way."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, Generic, TypeVar, overload
+
+from typing_extensions import ParamSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+M = TypeVar("M", bound=Callable[..., Any])
+
+
+class Encoded(ABC, Generic[R_co]):
+    """A value that travels encoded: unpickling it, in the caller, gives what it stands for.
+
+    So callers pay for decoding, and actors move bytes.
+    """
+
+    @abstractmethod
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say what decodes it, and from what."""
+
+
+@dataclass(frozen=True)
+class Call(Generic[R]):
+    """A call that a facade prepared: arguments are encoded already. ``call`` makes it.
+
+    Attributes:
+        method: the name of the actor's method.
+        arguments: by position.
+        named: by name.
+        can_overload: the method takes ``patience_s``, and may answer ``Overloaded``.
+    """
+
+    method: str
+    arguments: tuple[Any, ...] = ()
+    named: Mapping[str, Any] = field(default_factory=dict)
+    can_overload: bool = False
+
+
+@dataclass(frozen=True)
+class Answer(Generic[R]):
+    """A result that needs no actor."""
+
+    value: R
+
+
+def can_overload(method: M) -> M:
+    """Mark a method of an actor that takes ``patience_s``, and answers ``Overloaded`` where it has no place."""
+    method.can_overload = True  # type: ignore[attr-defined]  # functions carry attributes
+    return method
+
+
+@overload
+def call(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, Encoded[R]]], /, *arguments: P.args, **named: P.kwargs
+) -> Call[R]: ...
+
+
+@overload
+def call(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, Encoded[R] | None]],
+    /,
+    *arguments: P.args,
+    **named: P.kwargs,
+) -> Call[R | None]: ...
+
+
+@overload
+def call(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /, *arguments: P.args, **named: P.kwargs
+) -> Call[R]: ...
+
+
+@overload
+def call(method: Callable[Concatenate[Any, P], Encoded[R]], /, *arguments: P.args, **named: P.kwargs) -> Call[R]: ...
+
+
+@overload
+def call(method: Callable[Concatenate[Any, P], R], /, *arguments: P.args, **named: P.kwargs) -> Call[R]: ...
+
+
+def call(method: Callable[..., Any], /, *arguments: Any, **named: Any) -> Call[Any]:
+    """Prepare a call; the arguments are checked against the method, and the answer is what arrives in the caller.
+
+    Where the method takes a method of a contract, as ``call(DatabaseActor.read, DatabaseReads.get_experiment, 1)``,
+    the arguments that follow are that one's.
+
+    Args:
+        method: of the actor's class.
+        arguments: of the method, encoded.
+        named: the same, by name.
+    """
+    return Call(method.__name__, arguments, named, getattr(method, "can_overload", False))
