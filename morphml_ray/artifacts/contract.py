@@ -9,7 +9,7 @@ from typing_extensions import Buffer
 
 from morphml_ray.artifacts.checks import CHUNK_BYTES, NO_METADATA
 
-Progress = Callable[[int], None]
+Advance = Callable[[int], None]
 """Is told, one call at a time, how many more bytes have passed; an error it raises ends the transfer."""
 
 PresignMethod = Literal["get_object", "put_object"]
@@ -107,7 +107,7 @@ class ArtifactBackend(Protocol):
         key: str,
         path: str | os.PathLike[str],
         metadata: Mapping[str, str] = NO_METADATA,
-        progress: Progress | None = None,
+        progress: Advance | None = None,
         *,
         content_type: str | None = None,
         if_absent: bool = False,
@@ -135,7 +135,7 @@ class ArtifactBackend(Protocol):
             CorruptDataError: the whole was read, and its checksum differs.
         """
 
-    def get_into(self, key: str, buffer: Buffer, progress: Progress | None = None) -> ObjectInfo:
+    def get_into(self, key: str, buffer: Buffer, progress: Advance | None = None) -> ObjectInfo:
         """Read a whole object into a writable buffer of its size, without a copy in between.
 
         Raises:
@@ -145,7 +145,7 @@ class ArtifactBackend(Protocol):
         """
 
     def get_file(
-        self, key: str, path: str | os.PathLike[str], progress: Progress | None = None, *, sync: bool = True
+        self, key: str, path: str | os.PathLike[str], progress: Advance | None = None, *, sync: bool = True
     ) -> ObjectInfo:
         """Write a whole object to a file, streamed in bounded memory.
 
@@ -155,7 +155,7 @@ class ArtifactBackend(Protocol):
         Args:
             key: of the object.
             path: of the file.
-            progress: see ``Progress``.
+            progress: see ``Advance``.
             sync: bring the file to the disk before it appears; otherwise a power failure may leave a damaged one.
 
         Raises:

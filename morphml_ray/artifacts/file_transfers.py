@@ -14,8 +14,8 @@ import ray
 from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.artifacts.actor.file_proof import FileProof
 from morphml_ray.artifacts.checks import WriteRequest
-from morphml_ray.artifacts.chunked_files import download_in_chunks, upload_in_chunks
 from morphml_ray.artifacts.contract import ArtifactBackend
+from morphml_ray.artifacts.file_chunks import download_in_chunks, upload_in_chunks
 from morphml_ray.artifacts.node_channel import ArtifactChannel
 from morphml_ray.artifacts.progress import Meter, Progress
 from morphml_ray.errors import MorphMLRayError, ValidationError

@@ -57,7 +57,7 @@ class OutgoingObjects(Encoded[dict[str, bytes]]):
         return _read_objects, (list(self._found), [pickle.PickleBuffer(data) for data in self._found.values()])
 
 
-class Listing(Encoded[list[dict[str, Any]]]):
+class OutgoingListing(Encoded[list[dict[str, Any]]]):
     """Objects of a listing, as few bytes a piece; they arrive as dicts."""
 
     def __init__(self, found: Iterable[ObjectInfo]) -> None:

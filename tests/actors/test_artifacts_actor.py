@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from s3_doubles import FakeS3, refusal
 from servers import opened_store
 from waiting import wait_until
 
-from morphml_ray.artifacts.actor import access
+from morphml_ray.artifacts.actor import backend_access
 from morphml_ray.artifacts.actor.actor import ArtifactActor, ArtifactSettings
 from morphml_ray.artifacts.actor.file_proof import FileProof
 from morphml_ray.artifacts.checks import WriteRequest, check_write
@@ -72,6 +72,38 @@ def test_a_store_that_is_away_is_waited_for_until_the_deadline() -> None:
             assert (health["transfers"], health["held_bytes"]) == (0, 0)
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("reached_bytes", [(10, 20, 30), (10, 10, 10)], ids=["moving", "stuck"])
+def test_an_outage_is_waited_out_for_as_long_as_bytes_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reached_bytes: tuple[int, ...]
+) -> None:
+    """The pauses together are longer than the deadline."""
+    monkeypatch.setattr(backend_access, "FIRST_PAUSE_S", 1.0)
+    put_file = LocalArtifactBackend.put_file
+    attempts: list[int] = []
+
+    def break_off(self: LocalArtifactBackend, key: str, path: str, *, progress: Callable[[int], None], **_: Any) -> Any:
+        attempts.append(reached_bytes[len(attempts)])
+        progress(attempts[-1])
+        if len(attempts) < len(reached_bytes):
+            raise BackendUnavailable("it broke off")
+        return put_file(self, key, path)
+
+    monkeypatch.setattr(LocalArtifactBackend, "put_file", break_off)
+    (tmp_path / "file").write_bytes(b"1")
+
+    async def work() -> None:
+        async with actor_of(f"file://{tmp_path}/new", deadline_s=1.4) as actor:
+            assert await actor.put_file(write_to("a"), str(tmp_path / "file"), "name") == "a"
+
+    if len(set(reached_bytes)) == 1:
+        with pytest.raises(BackendUnavailable, match="broke off"):
+            asyncio.run(work())
+        assert attempts == [10, 10]
+    else:
+        asyncio.run(work())
+        assert attempts == [10, 20, 30]
 
 
 def test_a_directory_behind_a_variable_needs_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,11 +175,11 @@ def test_lesson_25_a_refusal_is_no_false_through_the_actor(
     asyncio.run(work())
 
 
-@pytest.mark.parametrize(("age_s", "freed"), [(0.0, 1), (access.PURGE_AGE_S, 0)], ids=["old", "young"])
+@pytest.mark.parametrize(("age_s", "freed"), [(0.0, 1), (backend_access.PURGE_AGE_S, 0)], ids=["old", "young"])
 def test_uploads_that_others_left_are_freed_by_their_age(
     artifacts_url: str, monkeypatch: pytest.MonkeyPatch, age_s: float, freed: int
 ) -> None:
-    monkeypatch.setattr(access, "PURGE_AGE_S", age_s)
+    monkeypatch.setattr(backend_access, "PURGE_AGE_S", age_s)
     outcomes = watch_purges(monkeypatch, S3ArtifactBackend)
 
     async def work() -> None:
@@ -164,7 +196,7 @@ def test_uploads_that_others_left_are_freed_by_their_age(
 
 
 def test_what_could_not_be_freed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "PURGE_AGAIN_S", 0.0)
+    monkeypatch.setattr(backend_access, "PURGE_AGAIN_S", 0.0)
     outcomes = watch_purges(monkeypatch, LocalArtifactBackend, BackendUnavailable("away"))
 
     async def work() -> None:

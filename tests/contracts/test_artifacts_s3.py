@@ -1,6 +1,6 @@
 """SeaweedFS, over the protocol of S3, keeps the contract."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +10,7 @@ from morphml_ray.artifacts.s3.client import make_client, make_session
 from morphml_ray.config import BackendUrl
 from morphml_ray.config.s3 import S3Url, parse_s3
 from morphml_ray.testing import ArtifactContract
+from morphml_ray.testing.artifacts.raw_hooks import Damage, Leftovers, Plant, Stored
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -34,7 +35,25 @@ class TestS3(ArtifactContract):
         client.close()
 
     @pytest.fixture
-    def damage(self, place: S3Url, client: "S3Client") -> Callable[[str], None]:
+    def stored(self, place: S3Url, client: "S3Client") -> Stored:
+        def read(key: str) -> bytes | None:
+            try:
+                answer = client.get_object(Bucket=place.bucket, Key=f"{place.prefix}/{key}")
+            except client.exceptions.NoSuchKey:
+                return None
+            return answer["Body"].read()
+
+        return read
+
+    @pytest.fixture
+    def plant(self, place: S3Url, client: "S3Client") -> Plant:
+        def write(key: str, data: bytes) -> None:
+            client.put_object(Bucket=place.bucket, Key=f"{place.prefix}/{key}", Body=data)
+
+        return write
+
+    @pytest.fixture
+    def damage(self, place: S3Url, client: "S3Client") -> Damage:
         def flip(key: str) -> None:
             full_key = f"{place.prefix}/{key}"
             answer = client.get_object(Bucket=place.bucket, Key=full_key)
@@ -45,7 +64,7 @@ class TestS3(ArtifactContract):
         return flip
 
     @pytest.fixture
-    def leftovers(self, place: S3Url, client: "S3Client") -> Callable[[], list[str]]:
+    def leftovers(self, place: S3Url, client: "S3Client") -> Leftovers:
         def unfinished() -> list[str]:
             answer = client.list_multipart_uploads(Bucket=place.bucket, Prefix=place.prefix)
             return [upload["Key"] for upload in answer.get("Uploads", [])]

@@ -282,7 +282,7 @@ def test_a_store_that_is_not_open_is_unavailable(fake: RudeS3, tmp_path: Path) -
 def test_all_threads_of_an_actor_have_connections(fake: RudeS3, caplog: pytest.LogCaptureFixture) -> None:
     store = S3ArtifactBackend(BackendUrl(fake.url()), attempts=1)
     # One thread waits for the parts of its object, one tidies up.
-    callers = THREADS - 1 + store._bucket.transfers + LOOKUP_THREADS + 1
+    callers = THREADS - 1 + store._bucket.parts_at_once + LOOKUP_THREADS + 1
     together = threading.Barrier(callers)
 
     def wait(asked: Asked) -> Answer | None:

@@ -138,17 +138,35 @@ def test_a_short_failure_is_retried(fake: FakeS3) -> None:
     assert [asked.method for asked in fake.asked] == ["GET", "PUT", "PUT", "PUT"]
 
 
-def test_lesson_28_errors_inside_an_answer_come_out(fake: FakeS3, store: S3ArtifactBackend) -> None:
+def listing_of_three() -> Answer:
     keys = "".join(
         f"<Contents><Key>prefix/exp/{n}</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
         for n in range(3)
     )
-    listing = Answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{keys}</ListBucketResult>".encode())
-    results = {"GET": listing}
+    return Answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{keys}</ListBucketResult>".encode())
+
+
+def one_stays(code: str) -> Answer:
+    error = f"<Error><Key>prefix/exp/1</Key><Code>{code}</Code><Message>no</Message></Error>"
+    return Answer(200, f"<DeleteResult>{error}</DeleteResult>".encode())
+
+
+def test_what_could_not_be_deleted_at_once_is_asked_for_again(fake: FakeS3) -> None:
+    answers = [one_stays("InternalError"), Answer(200, b"<DeleteResult></DeleteResult>")]
+    store = S3ArtifactBackend(BackendUrl(fake.url()), attempts=2)
+    with closing(store):
+        store.open()
+        fake.say = lambda asked: listing_of_three() if asked.method == "GET" else answers.pop(0)
+        assert store.delete_prefix("exp/") == 3
+    first, second = (asked.body for asked in fake.asked if asked.method == "POST")
+    assert [first.count(b"<Key>"), second.count(b"<Key>"), second.count(b"<Key>prefix/exp/1</Key>")] == [3, 1, 1]
+
+
+def test_lesson_28_errors_inside_an_answer_come_out(fake: FakeS3, store: S3ArtifactBackend) -> None:
+    results = {"GET": listing_of_three()}
     fake.say = lambda asked: results.get(asked.method)
     for code, error in (("AccessDenied", ConfigurationError), ("InternalError", BackendUnavailable)):
-        denied = f"<Error><Key>prefix/exp/1</Key><Code>{code}</Code><Message>no</Message></Error>"
-        results["POST"] = Answer(200, f"<DeleteResult>{denied}</DeleteResult>".encode())
+        results["POST"] = one_stays(code)
         raised = error_of(lambda: store.delete_prefix("exp/"))
         assert type(raised) is error
         assert f"deleted 2, but 1 objects stayed, exp/1 for one: {code} no" in str(raised)

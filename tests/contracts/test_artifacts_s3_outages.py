@@ -123,7 +123,7 @@ def test_a_file_that_changes_while_it_is_sent_is_a_conflict(store: S3ArtifactBac
             file.seek(LARGE_BYTES - 1)
             file.write(b"\0" if source.read_bytes()[-1] else b"\1")
 
-    backend = S3ArtifactBackend(store._bucket._url, transfers=1)
+    backend = S3ArtifactBackend(store._bucket._url, parts_at_once=1)
     with closing(backend):
         backend.open()
         with pytest.raises(ConflictError, match="not what was announced"):

@@ -11,8 +11,8 @@ from typing import Any, Concatenate, TypeAlias, TypeVar, cast
 
 from typing_extensions import Buffer, ParamSpec
 
-from morphml_ray.artifacts.actor.access import ArtifactAccess
-from morphml_ray.artifacts.actor.admission import Transfer, Transfers
+from morphml_ray.artifacts.actor.admission import Admission, Transfer
+from morphml_ray.artifacts.actor.backend_access import BackendAccess
 from morphml_ray.artifacts.actor.batches import (
     FIRST_READ_BYTES,
     deal,
@@ -25,7 +25,7 @@ from morphml_ray.artifacts.actor.batches import (
 from morphml_ray.artifacts.actor.file_proof import FileProof
 from morphml_ray.artifacts.checks import WriteRequest
 from morphml_ray.artifacts.contract import ArtifactBackend, UploadId
-from morphml_ray.artifacts.wire import Listing, OutgoingBytes, OutgoingObjects, describe_object
+from morphml_ray.artifacts.wire import OutgoingBytes, OutgoingListing, OutgoingObjects, describe_object
 from morphml_ray.config import BackendUrl, fingerprint
 from morphml_ray.rpc.call import can_overload
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
@@ -36,7 +36,7 @@ LOOKUP_THREADS = 4
 Item = TypeVar("Item")
 T = TypeVar("T")
 P = ParamSpec("P")
-Work: TypeAlias = Callable[[Sequence[Item], ArtifactBackend, Transfer], T]
+BatchWork: TypeAlias = Callable[[Sequence[Item], ArtifactBackend, Transfer], T]
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class ArtifactActor:
 
     def __init__(self, settings: ArtifactSettings) -> None:
         self._settings = settings
-        self._access = ArtifactAccess(settings.url, settings.deadline_s, has_home=settings.home_node is not None)
-        self._transfers = Transfers()
+        self._access = BackendAccess(settings.url, settings.deadline_s, has_home=settings.home_node is not None)
+        self._admission = Admission()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="morphml-transfer")
         # Of their own, so that nobody who asks whether an object exists waits for a large upload.
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="morphml-lookup")
@@ -162,20 +162,20 @@ class ArtifactActor:
         """Read objects below ``FIRST_READ_BYTES``; the others, and those that are missing, are left out."""
         return await self._get_each(get_small, keys)
 
-    async def _get_each(self, work: Work[str, dict[str, Buffer]], keys: Sequence[str]) -> OutgoingObjects:
+    async def _get_each(self, work: BatchWork[str, dict[str, Buffer]], keys: Sequence[str]) -> OutgoingObjects:
         found = await self._share(work, keys, len(keys) * FIRST_READ_BYTES, self._settings.deadline_s)
         merged = {key: data for each in found for key, data in each.items()}
         return OutgoingObjects({key: merged[key] for key in keys if key in merged})
 
     async def _share(
         self,
-        work: Work[Item, T],
+        work: BatchWork[Item, T],
         items: Sequence[Item],
         size_bytes: int,
         patience_s: float,
     ) -> list[T]:
         """Let all threads have a part of a batch; gives their results."""
-        async with self._transfers.admitted(size_bytes, patience_s) as transfer:
+        async with self._admission.admitted(size_bytes, patience_s) as transfer:
             runs = [self._access.run(partial(work, part), transfer, self._threads) for part in deal(items, THREADS)]
             results = await asyncio.gather(*runs, return_exceptions=True)
         failed = next((result for result in results if isinstance(result, BaseException)), None)
@@ -214,7 +214,7 @@ class ArtifactActor:
 
     async def progress(self, name: str = "") -> tuple[int, float]:
         """Tell how many bytes a named transfer has moved, and for how many seconds nothing at all has."""
-        return self._transfers.moved_bytes(name), min(self._transfers.stalled_s(), self._access.silent_s())
+        return self._admission.moved_bytes(name), min(self._admission.stalled_s(), self._access.silent_s())
 
     # Chunks, from where this process sees no files
 
@@ -253,9 +253,9 @@ class ArtifactActor:
         """Copy an object inside the store; gives its new key."""
         return await self._transfer(lambda backend, _: backend.copy(source, dest).key)
 
-    async def list_objects(self, prefix: str, limit: int | None) -> Listing:
+    async def list_objects(self, prefix: str, limit: int | None) -> OutgoingListing:
         """List objects; see ``ArtifactBackend.list``."""
-        return await self._with_store(lambda backend: Listing(backend.list(prefix, limit=limit)))
+        return await self._with_store(lambda backend: OutgoingListing(backend.list(prefix, limit=limit)))
 
     async def list_keys(self, prefix: str) -> list[str]:
         """List keys; see ``ArtifactBackend.list``."""
@@ -265,7 +265,7 @@ class ArtifactActor:
 
     async def flush(self) -> None:
         """Return when all transfers have ended that are under way now."""
-        await self._transfers.flush()
+        await self._admission.flush()
 
     async def health(self) -> dict[str, Any]:
         """Tell the actor's status; asks no server."""
@@ -274,13 +274,13 @@ class ArtifactActor:
             "pid": os.getpid(),
             "started_at": self._started_at,
             **self._access.status(),
-            **self._transfers.status(),
+            **self._admission.status(),
         }
 
     async def close(self) -> None:
         """Finish what is under way, and let all connections go."""
         self._access.stop_trying()
-        await self._transfers.flush()
+        await self._admission.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:
@@ -298,5 +298,5 @@ class ArtifactActor:
         patience_s: float = 0.0,
         name: str | None = None,
     ) -> T:
-        async with self._transfers.admitted(size_bytes, patience_s, name) as transfer:
+        async with self._admission.admitted(size_bytes, patience_s, name) as transfer:
             return await self._access.run(work, transfer, self._threads)

@@ -48,12 +48,17 @@ class Transfer:
         self.moved_bytes = 0
 
     @property
+    def idle_s(self) -> float:
+        """For how long it has not got further, in seconds."""
+        return time.monotonic() - self.advanced_at
+
+    @property
     def expected_until(self) -> float:
         """When it should have moved on, on ``time.monotonic``'s clock."""
         return self.advanced_at + self.size_bytes / SLOWEST_BYTES_S
 
 
-class Transfers:
+class Admission:
     """Admits transfers in the order of their coming, as long as what they hold in memory has a bound.
 
     Of one event loop; ``Transfer.advance`` may come from any thread.

@@ -21,13 +21,13 @@ from morphml_ray.artifacts.checks import (
     check_write,
     view_bytes,
 )
-from morphml_ray.artifacts.chunk_ledger import Chunks
-from morphml_ray.artifacts.contract import ObjectInfo, ObjectPage, PresignMethod, Progress, UploadId
+from morphml_ray.artifacts.contract import Advance, ObjectInfo, ObjectPage, PresignMethod, UploadId
 from morphml_ray.artifacts.crc32 import crc32
-from morphml_ray.artifacts.local.chunked_uploads import ChunkedUploads
+from morphml_ray.artifacts.file_io import opened_source, read_blocks, replaced_target, write_all
+from morphml_ray.artifacts.local.chunked_uploads import LocalChunkedUploads
 from morphml_ray.artifacts.local.directory import Directory
 from morphml_ray.artifacts.local.trailer import StoredFile, describe
-from morphml_ray.artifacts.user_files import opened_source, read_blocks, replaced_target, write_all
+from morphml_ray.artifacts.upload_ledger import ChunkLedger
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import ConfigurationError, ConflictError, NotFoundError
 
@@ -41,7 +41,7 @@ class LocalArtifactBackend:
 
     def __init__(self, url: BackendUrl) -> None:
         self._directory = Directory(url)
-        self._uploads = ChunkedUploads(self._directory)
+        self._uploads = LocalChunkedUploads(self._directory)
 
     @property
     def answered_at(self) -> float:
@@ -80,7 +80,7 @@ class LocalArtifactBackend:
         key: str,
         path: str | os.PathLike[str],
         metadata: Mapping[str, str] = NO_METADATA,
-        progress: Progress | None = None,
+        progress: Advance | None = None,
         *,
         content_type: str | None = None,
         if_absent: bool = False,
@@ -96,7 +96,7 @@ class LocalArtifactBackend:
         request: WriteRequest,
         blocks: Iterator[memoryview],
         size_bytes: int,
-        progress: Progress | None,
+        progress: Advance | None,
         crc: int | None = None,
     ) -> ObjectInfo:
         operation = f"put {request.key}"
@@ -154,7 +154,7 @@ class LocalArtifactBackend:
         """See ``ArtifactBackend.begin_upload``."""
         request = check_write(key, metadata, content_type, if_absent=if_absent, write_id=write_id)
         check_chunk_bytes(chunk_bytes)
-        return self._uploads.begin(request, Chunks(chunk_bytes, checksum))
+        return self._uploads.begin(request, ChunkLedger(chunk_bytes, checksum))
 
     def upload_chunk(self, upload: UploadId, index: int, data: Buffer) -> None:
         """See ``ArtifactBackend.upload_chunk``."""
@@ -190,7 +190,7 @@ class LocalArtifactBackend:
                 raise self._directory.damaged(key)
             return data
 
-    def get_into(self, key: str, buffer: Buffer, progress: Progress | None = None) -> ObjectInfo:
+    def get_into(self, key: str, buffer: Buffer, progress: Advance | None = None) -> ObjectInfo:
         """See ``ArtifactBackend.get_into``."""
         view = view_bytes(buffer)
         with self._directory.reading(check_key(key), "get_into") as stored:
@@ -204,7 +204,7 @@ class LocalArtifactBackend:
             return stored.info(key)
 
     def get_file(
-        self, key: str, path: str | os.PathLike[str], progress: Progress | None = None, *, sync: bool = True
+        self, key: str, path: str | os.PathLike[str], progress: Advance | None = None, *, sync: bool = True
     ) -> ObjectInfo:
         """See ``ArtifactBackend.get_file``."""
         with self._directory.reading(check_key(key), "get_file") as stored, replaced_target(path, sync=sync) as target:
@@ -287,6 +287,6 @@ class LocalArtifactBackend:
         )
 
 
-def _tell(progress: Progress | None, count: int) -> None:
+def _tell(progress: Advance | None, count: int) -> None:
     if progress is not None:
         progress(count)

@@ -5,19 +5,19 @@ import threading
 from typing_extensions import Buffer
 
 from morphml_ray.artifacts.checks import WriteRequest, view_bytes
-from morphml_ray.artifacts.chunk_ledger import Chunks, Uploads
 from morphml_ray.artifacts.contract import ObjectInfo, UploadId
 from morphml_ray.artifacts.crc32 import crc32
+from morphml_ray.artifacts.file_io import write_all
 from morphml_ray.artifacts.local.directory import Directory
 from morphml_ray.artifacts.local.staging import StagedFile
-from morphml_ray.artifacts.user_files import write_all
+from morphml_ray.artifacts.upload_ledger import ChunkLedger, UploadLedger
 from morphml_ray.errors import AlreadyExistsError, CorruptDataError, NotFoundError
 
 
 class _Upload:
     """One upload; its lock keeps its descriptor from being closed while it is written to."""
 
-    def __init__(self, staged: StagedFile, request: WriteRequest, chunks: Chunks) -> None:
+    def __init__(self, staged: StagedFile, request: WriteRequest, chunks: ChunkLedger) -> None:
         self.staged = staged
         self.request = request
         self.chunks = chunks
@@ -25,7 +25,7 @@ class _Upload:
         self.is_gone = False
 
 
-class ChunkedUploads:
+class LocalChunkedUploads:
     """The open uploads of one backend; see ``ArtifactBackend.begin_upload``.
 
     Args:
@@ -34,16 +34,16 @@ class ChunkedUploads:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._uploads: Uploads[_Upload] = Uploads()
+        self._ledger: UploadLedger[_Upload] = UploadLedger()
 
-    def begin(self, request: WriteRequest, chunks: Chunks) -> UploadId:
+    def begin(self, request: WriteRequest, chunks: ChunkLedger) -> UploadId:
         """Open an upload."""
         with self._directory.working(f"begin_upload {request.key}") as (_, staging):
-            return self._uploads.add(_Upload(staging.create(), request, chunks))
+            return self._ledger.add(_Upload(staging.create(), request, chunks))
 
     def add(self, upload: UploadId, index: int, data: Buffer) -> None:
         """Write a chunk where it belongs."""
-        found = self._uploads.get(upload)
+        found = self._ledger.get(upload)
         view = view_bytes(data)
         found.chunks.check_chunk(index, len(view))
         with self._directory.working(f"upload_chunk {found.request.key}"), found.lock:
@@ -54,7 +54,7 @@ class ChunkedUploads:
 
     def finish(self, upload: UploadId) -> ObjectInfo:
         """Make the object appear."""
-        return self._uploads.finish(upload, lambda found: self._complete(upload, found))
+        return self._ledger.finish(upload, lambda found: self._complete(upload, found))
 
     def _complete(self, upload: UploadId, found: _Upload) -> ObjectInfo:
         try:
@@ -69,13 +69,13 @@ class ChunkedUploads:
 
     def abort(self, upload: UploadId) -> None:
         """Forget an upload."""
-        found = self._uploads.pop(upload)
+        found = self._ledger.pop(upload)
         if found is not None:
             self._remove(found)
 
     def abort_unused(self, unused_s: float) -> int:
         """Forget the uploads that nobody goes on with; gives how many there were."""
-        unused = self._uploads.pop_unused(unused_s)
+        unused = self._ledger.pop_unused(unused_s)
         for found in unused:
             self._remove(found)
         return len(unused)

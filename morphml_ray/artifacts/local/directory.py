@@ -1,5 +1,6 @@
-"""A directory of objects: opening it, opening one object, and bringing one in."""
+"""A directory of objects: opening it, opening one object, and bringing one in; its errors come out as ours."""
 
+import errno
 import os
 import threading
 import time
@@ -8,12 +9,34 @@ from contextlib import contextmanager
 
 from morphml_ray.artifacts.checks import WriteRequest
 from morphml_ray.artifacts.contract import ObjectInfo
-from morphml_ray.artifacts.local.os_errors import translated
 from morphml_ray.artifacts.local.staging import StagedFile, Staging
 from morphml_ray.artifacts.local.trailer import StoredFile, Trailer, read_trailer
 from morphml_ray.artifacts.local.tree import Tree
 from morphml_ray.config import BackendUrl, check_directory
-from morphml_ray.errors import AlreadyExistsError, BackendUnavailable, CorruptDataError, NotFoundError
+from morphml_ray.errors import (
+    AlreadyExistsError,
+    BackendUnavailable,
+    ConfigurationError,
+    CorruptDataError,
+    MorphMLRayError,
+    NotFoundError,
+)
+
+# What no waiting mends. ELOOP and ENOTDIR: something that is no directory stands in the way, a symbolic link maybe.
+_REFUSALS = {
+    errno.EACCES: "this user may not use it",
+    errno.EPERM: "the file system does not allow it; it may know no hard links",
+    errno.EROFS: "it is read-only",
+    errno.ELOOP: "a symbolic link stands in it; remove it",
+    errno.ENOTDIR: "a file or a symbolic link stands where a directory must be; remove it",
+    errno.EISDIR: "a directory stands where an object must be; remove it",
+    errno.ENAMETOOLONG: "its file system takes short names only",
+}
+_SHORTAGES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "this user's share of the disk is full",
+    errno.EMFILE: "this process has too many open files",
+}
 
 
 class Directory:
@@ -40,7 +63,7 @@ class Directory:
             if path is None:
                 raise BackendUnavailable(f"{self.place} is no directory")
             root = check_directory(path, setting="artifacts= or MORPHML_ARTIFACTS_URL")
-            with translated(self.place, "opening"):
+            with _translated(self.place, "opening"):
                 staging = Staging(root)
                 staging.clean_up()
                 self._opened = (Tree(root, is_folding=staging.is_folding_case()), staging)
@@ -60,7 +83,7 @@ class Directory:
         Raises:
             BackendUnavailable: it is not open.
         """
-        with self._in_use() as opened, translated(self.place, operation):
+        with self._in_use() as opened, _translated(self.place, operation):
             yield opened
         self.answered_at = time.monotonic()
 
@@ -86,12 +109,12 @@ class Directory:
             BackendUnavailable: the directory is not open, or cannot take a file.
         """
         with self._in_use() as (_, staging):
-            with translated(self.place, operation):
+            with _translated(self.place, operation):
                 staged = staging.create()
             try:
                 yield staged
             finally:
-                with translated(self.place, operation):
+                with _translated(self.place, operation):
                     staging.remove(staged)
 
     @contextmanager
@@ -139,3 +162,30 @@ class Directory:
     def damaged(self, key: str) -> CorruptDataError:
         """Give the error of an object whose checksum differs."""
         return CorruptDataError(f"{self.place}: {key} is damaged: its checksum differs")
+
+
+@contextmanager
+def _translated(place: str, operation: str) -> Iterator[None]:
+    """Let errors of the operating system out as errors of ours.
+
+    Args:
+        place: the directory.
+        operation: what was tried, with its key.
+
+    Raises:
+        ConfigurationError: no waiting helps: no permission, a symbolic link in the way.
+        BackendUnavailable: anything else, a full disk for one: it may work later.
+    """
+    try:
+        yield
+    except MorphMLRayError:  # some are ConnectionErrors, which are OSErrors
+        raise
+    except OSError as error:
+        raise _translate(place, operation, error) from error
+
+
+def _translate(place: str, operation: str, error: OSError) -> MorphMLRayError:
+    if error.errno in _REFUSALS:
+        return ConfigurationError(f"{place} refuses {operation}: {_REFUSALS[error.errno]}")
+    reason = _SHORTAGES.get(error.errno or 0, error.strerror or type(error).__name__)
+    return BackendUnavailable(f"{place} failed {operation}: {reason}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from morphml_ray.artifacts.crc32 import crc32
-from morphml_ray.artifacts.user_files import lock_new_file, remove_abandoned, write_all
+from morphml_ray.artifacts.file_io import lock_new_file, remove_abandoned, write_all
 
 # No key has such a name: see names.py.
 FOLDER = "%staging"

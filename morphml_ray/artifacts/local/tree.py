@@ -16,18 +16,18 @@ _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TRIES = 100
 
 
-class Entry(NamedTuple):
-    """A segment in a listing.
+class Segment(NamedTuple):
+    """A segment of keys in a listing.
 
     Attributes:
         order: what the keys that belong to it begin with, in bytes.
-        segment: the text.
+        text: the segment itself.
         is_folder: whether it is the middle of keys, or the end of one.
         names: of the directories and the file that stand for it.
     """
 
     order: bytes
-    segment: str
+    text: str
     is_folder: bool
     names: tuple[str, ...]
 
@@ -115,24 +115,24 @@ class Tree:
             yield from self._walk(fd, f"{folder}/" if folder else "", start, after_bytes)
 
     def _walk(self, fd: int, before: str, start: str, after: bytes) -> Iterator[tuple[str, int]]:
-        for entry in sorted(self._entries(fd, (), "")):
-            order = before.encode() + entry.order
-            if not entry.segment.startswith(start) or (
-                order <= after and not (entry.is_folder and after.startswith(order))
+        for segment in sorted(self._segments(fd, (), "")):
+            order = before.encode() + segment.order
+            if not segment.text.startswith(start) or (
+                order <= after and not (segment.is_folder and after.startswith(order))
             ):
                 continue
             with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                if entry.is_folder:
-                    with _entered(fd, entry.names) as inner:
-                        yield from self._walk(inner, f"{before}{entry.segment}/", "", after)
+                if segment.is_folder:
+                    with _entered(fd, segment.names) as inner:
+                        yield from self._walk(inner, f"{before}{segment.text}/", "", after)
                 else:
                     with (
-                        _entered(fd, entry.names[:-1]) as inner,
-                        _closing(open_regular(inner, entry.names[-1])) as file,
+                        _entered(fd, segment.names[:-1]) as inner,
+                        _closing(open_regular(inner, segment.names[-1])) as file,
                     ):
-                        yield before + entry.segment, file
+                        yield before + segment.text, file
 
-    def _entries(self, fd: int, names: tuple[str, ...], text: str) -> Iterator[Entry]:
+    def _segments(self, fd: int, names: tuple[str, ...], text: str) -> Iterator[Segment]:
         """Read a directory, and those in which its long segments go on."""
         with os.scandir(fd) as found:
             listed = [
@@ -144,12 +144,12 @@ class Tree:
             name = read_name(found_name, is_directory=is_directory)
             if name is not None and name.kind == "part":
                 with contextlib.suppress(FileNotFoundError), _entered(fd, [found_name]) as inner:
-                    yield from self._entries(inner, (*names, found_name), text + name.text)
+                    yield from self._segments(inner, (*names, found_name), text + name.text)
             elif name is not None:
                 segment = decode_segment(text + name.text, is_folding=self._is_folding)
                 if segment is not None:
                     order = segment.encode() + (b"/" if name.kind == "folder" else b"")
-                    yield Entry(order, segment, name.kind == "folder", (*names, found_name))
+                    yield Segment(order, segment, name.kind == "folder", (*names, found_name))
 
     def _prune(self, folders: Sequence[str]) -> None:
         """Remove directories that are empty, the innermost first."""

@@ -20,16 +20,16 @@ from morphml_ray.artifacts.checks import (
     check_write,
     view_bytes,
 )
-from morphml_ray.artifacts.chunk_ledger import Chunks
-from morphml_ray.artifacts.contract import ObjectInfo, ObjectPage, PresignMethod, Progress, UploadId
+from morphml_ray.artifacts.contract import Advance, ObjectInfo, ObjectPage, PresignMethod, UploadId
+from morphml_ray.artifacts.file_io import opened_source, replaced_target, write_all
 from morphml_ray.artifacts.s3.bucket import Bucket
-from morphml_ray.artifacts.s3.chunked_uploads import ChunkedUploads
+from morphml_ray.artifacts.s3.chunked_uploads import S3ChunkedUploads
 from morphml_ray.artifacts.s3.copying import Copier
 from morphml_ray.artifacts.s3.listing import delete_all, list_all, list_page
 from morphml_ray.artifacts.s3.parts import Part
 from morphml_ray.artifacts.s3.receiving import Receiver
 from morphml_ray.artifacts.s3.sending import Sender
-from morphml_ray.artifacts.user_files import opened_source, replaced_target, write_all
+from morphml_ray.artifacts.upload_ledger import ChunkLedger
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import ConflictError
 
@@ -44,15 +44,15 @@ class S3ArtifactBackend:
         url: ``s3://bucket/prefix?endpoint_url=...&region=...``, or a reference to such a URL.
         timeout_s: how long the server may be silent.
         attempts: how often boto3 sends a request at most, with growing random pauses, if ``direct`` did not succeed.
-        transfers: how many parts of objects are on their way at once.
+        parts_at_once: how many parts of objects are on their way at once.
     """
 
-    def __init__(self, url: BackendUrl, *, timeout_s: float = 10.0, attempts: int = 3, transfers: int = 4) -> None:
-        self._bucket = Bucket(url, timeout_s=timeout_s, attempts=attempts, transfers=transfers)
+    def __init__(self, url: BackendUrl, *, timeout_s: float = 10.0, attempts: int = 3, parts_at_once: int = 4) -> None:
+        self._bucket = Bucket(url, timeout_s=timeout_s, attempts=attempts, parts_at_once=parts_at_once)
         self._sender = Sender(self._bucket)
         self._receiver = Receiver(self._bucket)
         self._copier = Copier(self._bucket)
-        self._uploads = ChunkedUploads(self._sender)
+        self._uploads = S3ChunkedUploads(self._sender)
 
     @property
     def answered_at(self) -> float:
@@ -98,7 +98,7 @@ class S3ArtifactBackend:
         key: str,
         path: str | os.PathLike[str],
         metadata: Mapping[str, str] = NO_METADATA,
-        progress: Progress | None = None,
+        progress: Advance | None = None,
         *,
         content_type: str | None = None,
         if_absent: bool = False,
@@ -144,7 +144,7 @@ class S3ArtifactBackend:
         """See ``ArtifactBackend.begin_upload``."""
         request = check_write(key, metadata, content_type, if_absent=if_absent, write_id=write_id)
         check_chunk_bytes(chunk_bytes)
-        return self._uploads.begin(request, Chunks(chunk_bytes, checksum))
+        return self._uploads.begin(request, ChunkLedger(chunk_bytes, checksum))
 
     def upload_chunk(self, upload: UploadId, index: int, data: Buffer) -> None:
         """See ``ArtifactBackend.upload_chunk``."""
@@ -173,7 +173,7 @@ class S3ArtifactBackend:
         check_range(offset, length)
         return self._receiver.get(check_key(key), offset, length, version)
 
-    def get_into(self, key: str, buffer: Buffer, progress: Progress | None = None) -> ObjectInfo:
+    def get_into(self, key: str, buffer: Buffer, progress: Advance | None = None) -> ObjectInfo:
         """See ``ArtifactBackend.get_into``."""
         view = view_bytes(buffer)
 
@@ -187,7 +187,7 @@ class S3ArtifactBackend:
         return self._receiver.receive(check_key(key), check, write, progress)
 
     def get_file(
-        self, key: str, path: str | os.PathLike[str], progress: Progress | None = None, *, sync: bool = True
+        self, key: str, path: str | os.PathLike[str], progress: Advance | None = None, *, sync: bool = True
     ) -> ObjectInfo:
         """See ``ArtifactBackend.get_file``."""
         if not self.exists(key):  # before the file is touched

@@ -27,13 +27,16 @@ from morphml_ray.errors import (
     NotFoundError,
     ValidationError,
 )
+from morphml_ray.rpc.patience import Patience
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
 _LOGGER = logging.getLogger(__name__)
 _SCHEME = "s3://"
-_CREATE_TRIES = 5
+_FIRST_PAUSE_S = 0.2
+# How often a bucket that was made is looked for.
+_LOOKS = 4
 # Besides the parts: who else uses connections at once, in an actor its threads for transfers, look-ups and tidying.
 _CALLERS = 16
 # For so long a bucket that was there counts as there.
@@ -49,14 +52,14 @@ class Bucket:
         url: ``s3://bucket/prefix?...``, or a reference to such a URL.
         timeout_s: how long the server may be silent.
         attempts: how often a request is sent at most.
-        transfers: how many parts of objects are on their way at once.
+        parts_at_once: how many parts of objects are on their way at once.
     """
 
-    def __init__(self, url: BackendUrl, *, timeout_s: float, attempts: int, transfers: int) -> None:
+    def __init__(self, url: BackendUrl, *, timeout_s: float, attempts: int, parts_at_once: int) -> None:
         self._url = url
         self._timeout_s = timeout_s
         self._attempts = attempts
-        self._transfers = transfers
+        self._parts_at_once = parts_at_once
         self._opening = threading.Lock()
         self._client: S3Client | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -81,7 +84,7 @@ class Bucket:
                     self._parsed,
                     timeout_s=self._timeout_s,
                     attempts=self._attempts,
-                    connections=self._transfers + _CALLERS,
+                    connections=self._parts_at_once + _CALLERS,
                 )
                 try:
                     self._ensure(client)
@@ -89,7 +92,7 @@ class Bucket:
                 except BaseException:
                     client.close()
                     raise
-            self._pool = ThreadPoolExecutor(self._transfers, "morphml-s3")
+            self._pool = ThreadPoolExecutor(self._parts_at_once, "morphml-s3")
             self._client = client
 
     def close(self) -> None:
@@ -120,14 +123,13 @@ class Bucket:
         return pool
 
     @property
-    def transfers(self) -> int:
+    def parts_at_once(self) -> int:
         """How many parts are on their way at once."""
-        return self._transfers
+        return self._parts_at_once
 
-    @property
-    def attempts(self) -> int:
-        """How often something is tried."""
-        return self._attempts
+    def patience(self) -> Patience:
+        """Say when to ask once more for what boto3 leaves to its caller."""
+        return Patience(attempts=self._attempts, first_pause_s=_FIRST_PAUSE_S)
 
     def full_key(self, key: str) -> str:
         """Give the key in the bucket.
@@ -230,22 +232,27 @@ class Bucket:
         self._seen_at = time.monotonic()
 
     def _ensure(self, client: "S3Client") -> None:
-        for turn in range(_CREATE_TRIES):
-            try:
-                self._look(client)
-            except ClientError as error:
-                if code_of(error) != "NoSuchBucket":
-                    raise
-                if not self._parsed.is_bucket_created:
-                    raise ConfigurationError(
-                        f"{self.place}: there is no bucket {self.name}, and create_bucket=0 forbids to make it"
-                    ) from error
-                if turn == _CREATE_TRIES - 1:
-                    raise BackendUnavailable(f"{self.place}: the bucket was made and is not there yet") from error
-            else:
-                return
+        if self._is_there(client):
+            return
+        if not self._parsed.is_bucket_created:
+            raise ConfigurationError(
+                f"{self.place}: there is no bucket {self.name}, and create_bucket=0 forbids to make it"
+            )
+        patience = Patience(attempts=_LOOKS, first_pause_s=_FIRST_PAUSE_S)
+        self._create(client)
+        while not self._is_there(client):
+            if not patience.pause():
+                raise BackendUnavailable(f"{self.place}: the bucket was made and is not there yet")
             self._create(client)
-            time.sleep(0.1 * turn)
+
+    def _is_there(self, client: "S3Client") -> bool:
+        try:
+            self._look(client)
+        except ClientError as error:
+            if code_of(error) != "NoSuchBucket":
+                raise
+            return False
+        return True
 
     def _create(self, client: "S3Client") -> None:
         region = client.meta.region_name

@@ -79,7 +79,7 @@ class Copier:
                 self._bucket.pool,
                 [part._replace(size_bytes=1) for part in parts],  # no byte of them comes into this process
                 lambda part: self._copy_part(source, dest, upload, parts[part.number], answer["ETag"]),
-                self._bucket.transfers,
+                self._bucket.parts_at_once,
             )
             self._complete(dest, upload, etags, info, answer)
 

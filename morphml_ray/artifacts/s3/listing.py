@@ -1,7 +1,5 @@
 """Listing objects and deleting many of them, page by page."""
 
-import random
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -77,15 +75,13 @@ def _list(bucket: Bucket, full_prefix: str, token: str | None, limit: int) -> tu
 
 def _delete(bucket: Bucket, prefix: str, keys: list[str]) -> list[Any]:
     """Delete a page of objects; gives the server's words on those that are left."""
-    left: list[Any] = []
-    for turn in range(bucket.attempts):
+    patience = bucket.patience()
+    while True:
         with bucket.working(f"delete_prefix {prefix}") as client:
             left = _delete_once(client, bucket.name, keys)
-        if not left or any(one.get("Code") not in _TRANSIENT for one in left):
-            break
+        if not left or any(one.get("Code") not in _TRANSIENT for one in left) or not patience.pause():
+            return left
         keys = [one["Key"] for one in left]
-        time.sleep(random.uniform(0, 0.2 * 2**turn))  # noqa: S311 - spreads retries, keeps no secret
-    return left
 
 
 def _delete_once(client: "S3Client", name: str, keys: list[str]) -> list[Any]:

@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple, TypeVar
 
 from morphml_ray.artifacts.checks import CHUNK_BYTES, MAX_CHUNKS
-from morphml_ray.artifacts.contract import Progress
+from morphml_ray.artifacts.contract import Advance
 from morphml_ray.errors import BackendUnavailable
 
 _MIB = 1024 * 1024
@@ -46,7 +46,7 @@ def split(size_bytes: int, first: int = 0) -> list[Part]:
 
 
 def work_on(
-    pool: ThreadPoolExecutor, parts: Iterable[Part], work: Callable[[Part], Result], transfers: int
+    pool: ThreadPoolExecutor, parts: Iterable[Part], work: Callable[[Part], Result], parts_at_once: int
 ) -> list[Result]:
     """Do ``work`` on all parts; after the first error, which is raised, no further one begins.
 
@@ -60,7 +60,7 @@ def work_on(
     waiting: set[Future[Result]] = set()
     try:
         for part in parts:
-            limit = max(1, min(transfers, _MEMORY_BYTES // max(1, part.size_bytes)))
+            limit = max(1, min(parts_at_once, _MEMORY_BYTES // max(1, part.size_bytes)))
             while len(waiting) >= limit:
                 waiting = _take_finished(waiting)
             future = _submit(pool, work, part)
@@ -90,7 +90,7 @@ def _take_finished(waiting: set[Future[Result]]) -> set[Future[Result]]:
     return left
 
 
-def one_at_a_time(progress: Progress | None) -> Progress:
+def one_at_a_time(progress: Advance | None) -> Advance:
     """Let many threads tell about their progress, one after the other."""
     if progress is None:
         return lambda _: None

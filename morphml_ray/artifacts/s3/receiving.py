@@ -1,7 +1,5 @@
 """Reading objects: in one request, or in parts side by side."""
 
-import random
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -10,7 +8,7 @@ from botocore import exceptions as exc
 from urllib3.exceptions import HTTPError
 
 from morphml_ray.artifacts.checks import CHUNK_BYTES
-from morphml_ray.artifacts.contract import ObjectInfo, Progress
+from morphml_ray.artifacts.contract import Advance, ObjectInfo
 from morphml_ray.artifacts.crc32 import combine, crc32, parse_checksum
 from morphml_ray.artifacts.s3.bucket import Bucket, describe
 from morphml_ray.artifacts.s3.direct import DIRECT_BYTES
@@ -50,7 +48,7 @@ class Receiver:
         self._bucket = bucket
 
     def receive(
-        self, key: str, check: Callable[[ObjectInfo], None], sink: Sink, progress: Progress | None
+        self, key: str, check: Callable[[ObjectInfo], None], sink: Sink, progress: Advance | None
     ) -> ObjectInfo:
         """Read a whole object and compare its checksum.
 
@@ -71,7 +69,7 @@ class Receiver:
             tell(part.size_bytes)
             return crc, part.size_bytes
 
-        rest = work_on(self._bucket.pool, parts, receive_part, self._bucket.transfers)
+        rest = work_on(self._bucket.pool, parts, receive_part, self._bucket.parts_at_once)
         self.compare(key, combine([(first.crc, read_bytes), *rest]), first.info)
         return first.info
 
@@ -164,13 +162,13 @@ class Receiver:
 
     def _again(self, read: Callable[[], Result]) -> Result:
         """Read once more when the connection breaks in the middle, which boto3 leaves to its caller."""
-        for turn in range(self._bucket.attempts):
+        patience = self._bucket.patience()
+        while True:
             try:
                 return read()
             except _BrokenError as error:
-                broken = error
-                time.sleep(random.uniform(0, 0.2 * 2**turn))  # noqa: S311 - spreads retries, keeps no secret
-        raise BackendUnavailable(f"{self._bucket.place} broke off: {broken}") from broken
+                if not patience.pause():
+                    raise BackendUnavailable(f"{self._bucket.place} broke off: {error}") from error
 
 
 @contextmanager

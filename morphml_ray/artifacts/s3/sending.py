@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import ClientError
 
 from morphml_ray.artifacts.checks import WriteRequest
-from morphml_ray.artifacts.contract import ObjectInfo, Progress
+from morphml_ray.artifacts.contract import Advance, ObjectInfo
 from morphml_ray.artifacts.crc32 import checksum_text, combine, crc32
 from morphml_ray.artifacts.s3.bucket import Bucket
 from morphml_ray.artifacts.s3.direct import DIRECT_BYTES
@@ -49,14 +49,14 @@ class Sender:
         # Unfinished uploads that are to end once the server answers: upload id -> full key.
         self._orphans: dict[str, str] = {}
 
-    def send(self, request: WriteRequest, size_bytes: int, source: Source, progress: Progress | None) -> ObjectInfo:
+    def send(self, request: WriteRequest, size_bytes: int, source: Source, progress: Advance | None) -> ObjectInfo:
         """Write an object; see ``ArtifactBackend.put``."""
         if size_bytes <= SINGLE_BYTES:
             return self._send_whole(request, size_bytes, source, progress)
         read = _strict(source, request.key)
         parts = split(size_bytes)
         # Read twice: the checksum of the whole must be known when the upload begins.
-        crcs = work_on(self._bucket.pool, parts, lambda part: crc32(read(part)), self._bucket.transfers)
+        crcs = work_on(self._bucket.pool, parts, lambda part: crc32(read(part)), self._bucket.parts_at_once)
         crc = combine((one, part.size_bytes) for one, part in zip(crcs, parts, strict=True))
         tell = one_at_a_time(progress)
         upload = self.begin(request, crc)
@@ -67,11 +67,11 @@ class Sender:
             return sent
 
         with self.ending(request.key, upload):
-            sent = work_on(self._bucket.pool, parts, send_part, self._bucket.transfers)
+            sent = work_on(self._bucket.pool, parts, send_part, self._bucket.parts_at_once)
             return self.complete(request, upload, sent, crc)
 
     def _send_whole(
-        self, request: WriteRequest, size_bytes: int, source: Source, progress: Progress | None
+        self, request: WriteRequest, size_bytes: int, source: Source, progress: Advance | None
     ) -> ObjectInfo:
         data = _strict(source, request.key)(Part(0, 0, size_bytes))
         crc = crc32(data)

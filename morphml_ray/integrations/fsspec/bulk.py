@@ -32,22 +32,22 @@ def read_each(store: ArtifactStore, paths: Sequence[str]) -> Iterator[tuple[str,
         yield from ((path, small[path] if path in small else answers[path]) for path in batch)
 
 
-def write_each(store: ArtifactStore, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def write_each(store: ArtifactStore, contents: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Write files; gives their paths with the keys, or the errors, in order."""
-    for batch in _batches(list(values)):
-        small = {path: values[path] for path in batch if _size_bytes(values[path]) < FIRST_READ_BYTES}
+    for batch in _batches(list(contents)):
+        small = {path: contents[path] for path in batch if _size_bytes(contents[path]) < FIRST_READ_BYTES}
         written: list[str] = []
         with suppress(MorphMLRayError):  # the same
             written = store.upload_multiple(small)
         rest = [path for path in batch if path not in written]
-        answers = dict(_overlap(store, rest, lambda path: store.upload_bytes.remote(values[path], path)))
+        answers = dict(_overlap(store, rest, lambda path: store.upload_bytes.remote(contents[path], path)))
         yield from ((path, answers.get(path, path)) for path in batch)
 
 
-def _size_bytes(value: Any) -> int:
-    """Give the size of a value; of what cannot be written none, so that it fails with the others of its batch."""
+def _size_bytes(content: Any) -> int:
+    """Give the size of what is to be written; of what cannot be none, so that it fails with the others of its batch."""
     try:
-        return view_bytes(value).nbytes
+        return view_bytes(content).nbytes
     except MorphMLRayError:
         return 0
 

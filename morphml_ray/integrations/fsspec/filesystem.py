@@ -15,8 +15,7 @@ from morphml_ray.artifacts.checks import check_key
 from morphml_ray.artifacts.progress import Progress
 from morphml_ray.errors import ConflictError, ValidationError
 from morphml_ray.integrations.fsspec.bulk import read_each, write_each
-from morphml_ray.integrations.fsspec.open_file import ArtifactFile
-from morphml_ray.integrations.fsspec.packed_file import PackedFile
+from morphml_ray.integrations.fsspec.open_file import ArtifactFile, PackedFile
 from morphml_ray.integrations.fsspec.tree import ArtifactTree, is_directory, not_found, replaced
 from morphml_ray.rpc.call import call
 
@@ -120,8 +119,8 @@ class MorphmlFileSystem(ArtifactTree):
         if not isinstance(path, dict) or self._intrans or options:
             super().pipe(path, value, **options)
             return
-        values = {self._strip_protocol(key): data for key, data in path.items()}
-        for _, result in write_each(self.store, values):
+        contents = {self._strip_protocol(key): data for key, data in path.items()}
+        for _, result in write_each(self.store, contents):
             if isinstance(result, Exception):
                 raise result
 

@@ -2,33 +2,28 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]  # fsspec carries no type information
 
 from morphml_ray.artifacts.actor.actor import ArtifactActor
+from morphml_ray.artifacts.checks import check_key
 from morphml_ray.artifacts.contract import ArtifactBackend
 from morphml_ray.artifacts.node_actors import find_artifacts
 from morphml_ray.artifacts.store import ArtifactStore
 from morphml_ray.artifacts.wire import describe_object
 from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE
-from morphml_ray.errors import AlreadyExistsError, BackendUnavailable, CorruptDataError, NotFoundError
-from morphml_ray.integrations.fsspec.entries import (
-    Entry,
-    can_be_directory,
-    can_be_file,
-    directory,
-    find_entries,
-    list_entries,
-    read_entry,
-)
+from morphml_ray.errors import AlreadyExistsError, BackendUnavailable, CorruptDataError, NotFoundError, ValidationError
 from morphml_ray.rpc.call import call
 from morphml_ray.rpc.deploy import require_ray, this_node
 
 T = TypeVar("T")
+
+Entry: TypeAlias = dict[str, Any]
+"""Name, size and type, "file" or "directory"; of a file also last_modified (aware UTC) and mtime (of the epoch)."""
 
 
 class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
@@ -84,12 +79,12 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
         """
         path = self._strip_protocol(path)
         if not path:
-            return directory(path)
-        found = self._ask(path, lambda store: store.get_metadata(path)) if can_be_file(path) else None
+            return _directory(path)
+        found = self._ask(path, lambda store: store.get_metadata(path)) if _can_be_file(path) else None
         if found is not None:
-            return read_entry({"key": path, **found})
+            return _read_entry({"key": path, **found})
         if self._list_below(path, 1):
-            return directory(path)
+            return _directory(path)
         raise not_found(path)
 
     def info_of_file(self, path: str) -> Entry:
@@ -100,10 +95,10 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
             IsADirectoryError: it is a directory.
         """
         looking = call(ArtifactActor.look_up, ArtifactBackend.head, path)
-        found = self._ask(path, lambda store: store.channel.wait(looking)) if can_be_file(path) else None
+        found = self._ask(path, lambda store: store.channel.wait(looking)) if _can_be_file(path) else None
         if found is None:
             raise is_directory(path) if self.isdir(path) else not_found(path)
-        return read_entry({"key": path, **describe_object(found), "version": found.version})
+        return _read_entry({"key": path, **describe_object(found), "version": found.version})
 
     def exists(self, path: str, **_: Any) -> bool:
         """Tell whether there is such a file or directory; an outage is an error, and no False."""
@@ -124,7 +119,7 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
             FileNotFoundError: there is no such file or directory.
         """
         path = self._strip_protocol(path)
-        entries = list_entries(path, self._list_below(path))
+        entries = _list_entries(path, self._list_below(path))
         if not entries and path:
             entries = [self.info(path)]
         return entries if detail else [entry["name"] for entry in entries]
@@ -136,7 +131,7 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
         path = self._strip_protocol(path)
-        found = find_entries(path, self._list_below(path), maxdepth, withdirs=withdirs)
+        found = _find_entries(path, self._list_below(path), maxdepth, withdirs=withdirs)
         if not found and path:
             with suppress(FileNotFoundError):
                 found = {path: self.info(path)}
@@ -173,7 +168,7 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
 
     def _list_below(self, path: str, limit: int | None = None) -> list[dict[str, Any]]:
-        if not can_be_directory(path):
+        if not _can_be_directory(path):
             return []
         return self._ask(path, lambda store: store.list_objects(f"{path}/" if path else "", limit))
 
@@ -197,6 +192,82 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
         store = self.store
         with os_errors(path):
             return ask(store)
+
+
+def _read_entry(found: Mapping[str, Any]) -> Entry:
+    """Describe an object as a file."""
+    rest = {name: value for name, value in found.items() if name not in ("key", "size")}
+    mtime = found["last_modified"].timestamp()
+    return {"name": found["key"], "size": found["size"], "type": "file", "mtime": mtime, **rest}
+
+
+def _can_be_file(path: str) -> bool:
+    """Tell whether an object can have that name."""
+    try:
+        check_key(path)
+    except ValidationError:
+        return False
+    return True
+
+
+def _can_be_directory(path: str) -> bool:
+    """Tell whether an object can be below it; the root is "" here."""
+    return not path or _can_be_file(f"{path}/x")
+
+
+def _directory(path: str) -> Entry:
+    """Describe a directory."""
+    return {"name": path, "size": 0, "type": "directory"}
+
+
+def _list_entries(path: str, objects: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    """Describe what is directly in a directory, by name; a file comes before a directory of the same name.
+
+    Args:
+        path: of the directory, "" for the root.
+        objects: all below it, as ``ArtifactStore.list_objects`` gives them.
+    """
+    skip = len(path) + 1 if path else 0
+    files, folders = {}, {}
+    for found in objects:
+        key = found["key"]
+        slash = key.find("/", skip)
+        if slash < 0:
+            files[key] = _read_entry(found)
+        else:
+            folders[key[:slash]] = _directory(key[:slash])
+    return sorted([*files.values(), *folders.values()], key=lambda entry: entry["name"])
+
+
+def _find_entries(
+    path: str, objects: Iterable[Mapping[str, Any]], maxdepth: int | None, *, withdirs: bool
+) -> dict[str, Entry]:
+    """Describe what is below a directory, sorted by name; where a directory has the name of a file, the file.
+
+    Args:
+        path: of the directory, "" for the root.
+        objects: all below it, as ``ArtifactStore.list_objects`` gives them.
+        maxdepth: how many names below the directory at most; None for all.
+        withdirs: give the directories too, itself among them.
+    """
+    skip = len(path) + 1 if path else 0
+    files: dict[str, Entry] = {}
+    folders: dict[str, Entry] = {}
+    for found in objects:
+        key = found["key"]
+        depth = key.count("/", skip) + 1
+        if maxdepth is None or depth <= maxdepth:
+            files[key] = _read_entry(found)
+        if withdirs:
+            folders |= {name: _directory(name) for name in _folders_of(key, path, skip, maxdepth)}
+    found_all = folders | files
+    return {name: found_all[name] for name in sorted(found_all)}
+
+
+def _folders_of(key: str, path: str, skip: int, maxdepth: int | None) -> list[str]:
+    names = key[skip:].split("/")[:-1][:maxdepth]
+    below = [key[:skip] + "/".join(names[: number + 1]) for number in range(len(names))]
+    return [path, *below] if path else below
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import os
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from morphml_ray.artifacts.contract import ArtifactBackend
 from morphml_ray.artifacts.crc32 import checksum_text, crc32
 from morphml_ray.errors import AlreadyExistsError, CorruptDataError, NotFoundError, ValidationError
+from morphml_ray.testing.artifacts.raw_hooks import Damage, Leftovers, Stored
 
 # More than what goes in one request, and not a multiple of anything.
 LARGE_BYTES = 20 * 1024 * 1024 + 12_345
@@ -36,7 +36,7 @@ class FileContract:
 
     @pytest.mark.parametrize("count", [0, 1, 100_000, LARGE_BYTES])
     def test_a_file_comes_back_as_it_went(
-        self, artifacts: ArtifactBackend, folder: Path, count: int, leftovers: Callable[[], list[str]]
+        self, artifacts: ArtifactBackend, folder: Path, count: int, stored: Stored, leftovers: Leftovers
     ) -> None:
         data = some_bytes(count)
         source, target = folder / "source", folder / "new" / "folder" / "target"
@@ -44,6 +44,7 @@ class FileContract:
         up: list[int] = []
         down: list[int] = []
         info = artifacts.put_file("exp/file", source, {"ä": "ö"}, up.append, content_type="a/b")
+        assert stored("exp/file") == data
         assert artifacts.get_file("exp/file", str(target), down.append)[:2] == ("exp/file", count)
         assert target.read_bytes() == data
         assert (info.size_bytes, info.checksum) == (count, checksum_text(crc32(data)))
@@ -55,9 +56,10 @@ class FileContract:
         assert [path.name for path in target.parent.iterdir()] == ["target"]
         assert leftovers() == []
 
-    def test_large_data_come_back_in_every_way(self, artifacts: ArtifactBackend) -> None:
+    def test_large_data_come_back_in_every_way(self, artifacts: ArtifactBackend, stored: Stored) -> None:
         data = some_bytes(LARGE_BYTES)
         artifacts.put("large", memoryview(data))
+        assert stored("large") == data
         buffer = bytearray(LARGE_BYTES)
         artifacts.get_into("large", buffer)
         assert buffer == data
@@ -65,10 +67,10 @@ class FileContract:
         assert artifacts.get("large", LARGE_BYTES - 1000) == data[-1000:]
         assert artifacts.get("large", 8 * 1024 * 1024 - 5, 10) == data[8 * 1024 * 1024 - 5 :][:10]
         artifacts.copy("large", "copy")
-        assert artifacts.get("copy") == data
+        assert stored("copy") == artifacts.get("copy") == data
 
     def test_a_large_file_is_created_once(
-        self, artifacts: ArtifactBackend, folder: Path, leftovers: Callable[[], list[str]]
+        self, artifacts: ArtifactBackend, folder: Path, stored: Stored, leftovers: Leftovers
     ) -> None:
         source = folder / "source"
         source.write_bytes(some_bytes(LARGE_BYTES))
@@ -76,10 +78,11 @@ class FileContract:
         artifacts.put_file("large", source, if_absent=True, write_id="first")
         with pytest.raises(AlreadyExistsError, match="large"):
             artifacts.put_file("large", source, if_absent=True)
+        assert stored("large") == some_bytes(LARGE_BYTES)
         assert leftovers() == []
 
     def test_a_failed_download_leaves_what_was_there(
-        self, artifacts: ArtifactBackend, folder: Path, damage: Callable[[str], None]
+        self, artifacts: ArtifactBackend, folder: Path, damage: Damage
     ) -> None:
         target, new = folder / "target", folder / "new"
         target.write_text("mine")
@@ -99,7 +102,7 @@ class FileContract:
 
     @pytest.mark.parametrize("count", [1000, LARGE_BYTES])
     def test_progress_can_stop_a_transfer(
-        self, artifacts: ArtifactBackend, folder: Path, count: int, leftovers: Callable[[], list[str]]
+        self, artifacts: ArtifactBackend, folder: Path, count: int, stored: Stored, leftovers: Leftovers
     ) -> None:
         def stop(_: int) -> None:
             raise _Stopped
@@ -113,6 +116,7 @@ class FileContract:
             with pytest.raises(_Stopped):
                 artifacts.put_file("key", source, progress=stop)
             assert not artifacts.exists("key")
+            assert stored("key") is None
         assert [path.name for path in folder.iterdir()] == ["source"]
         assert leftovers() == []
 

@@ -8,6 +8,7 @@ import pytest
 
 from morphml_ray.artifacts.contract import ArtifactBackend
 from morphml_ray.errors import ValidationError
+from morphml_ray.testing.artifacts.raw_hooks import Stored
 
 MANY = 1003
 
@@ -26,7 +27,7 @@ def keys_of(artifacts: ArtifactBackend, prefix: str = "") -> list[str]:
 class ListingContract:
     """Listings, pages, sums, and deleting below a prefix."""
 
-    def test_lesson_24_a_listing_has_all_pages(self, artifacts: ArtifactBackend) -> None:
+    def test_lesson_24_a_listing_has_all_pages(self, artifacts: ArtifactBackend, stored: Stored) -> None:
         keys = [f"many/{number:04}" for number in range(MANY)]
         put_all(artifacts, *keys, "manyother")
         assert keys_of(artifacts, "many/") == keys
@@ -34,16 +35,20 @@ class ListingContract:
         assert [info.key for info in artifacts.list("many/", limit=MANY - 1)] == keys[:-1]
         assert artifacts.delete_prefix("many") == MANY
         assert keys_of(artifacts) == ["manyother"]
+        assert [stored(key) for key in (keys[0], keys[-1], "manyother")] == [None, None, b"manyother"]
 
-    def test_lesson_28_deleting_stops_at_the_border(self, artifacts: ArtifactBackend) -> None:
-        put_all(artifacts, "exp1/a", "exp1/b/c", "exp10/a", "exp1", "exp1.bak", "other/exp1/a")
+    def test_lesson_28_deleting_stops_at_the_border(self, artifacts: ArtifactBackend, stored: Stored) -> None:
+        below, others = ["exp1/a", "exp1/b/c"], ["exp1.bak", "exp10/a", "other/exp1/a"]
+        put_all(artifacts, *below, "exp1", *others)
         assert artifacts.delete_prefix("exp1/") == 2
-        assert keys_of(artifacts) == ["exp1", "exp1.bak", "exp10/a", "other/exp1/a"]
+        assert keys_of(artifacts) == ["exp1", *others]
+        assert [stored(key) for key in [*below, "exp1", *others]] == [None, None, b"exp1", *map(str.encode, others)]
         put_all(artifacts, "exp1/a")
         assert artifacts.delete_prefix("exp1") == 2
         assert artifacts.delete_prefix("exp1") == 0
         assert artifacts.delete_prefix("none/at/all/") == 0
-        assert keys_of(artifacts) == ["exp1.bak", "exp10/a", "other/exp1/a"]
+        assert keys_of(artifacts) == others
+        assert [stored(key) for key in [*below, "exp1", *others]] == [None, None, None, *map(str.encode, others)]
 
     @pytest.mark.parametrize("prefix", ["", "/", "//", "..", "../", "/exp1", "exp1//", "a\0", None, 7], ids=ascii)
     def test_lesson_28_a_prefix_that_is_everything_is_refused(self, artifacts: ArtifactBackend, prefix: Any) -> None:

@@ -1,6 +1,5 @@
 """How every artifact backend takes objects in chunks."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,6 +9,7 @@ from morphml_ray.artifacts.contract import ArtifactBackend
 from morphml_ray.artifacts.crc32 import checksum_text, crc32
 from morphml_ray.errors import AlreadyExistsError, CorruptDataError, NotFoundError, ValidationError
 from morphml_ray.testing.artifacts.files import some_bytes
+from morphml_ray.testing.artifacts.raw_hooks import Leftovers, Stored
 
 DATA = some_bytes(2 * MIN_CHUNK_BYTES + 77)
 CHECKSUM = checksum_text(crc32(DATA))
@@ -20,18 +20,20 @@ def chunk(index: int) -> memoryview:
     return memoryview(DATA)[index * MIN_CHUNK_BYTES : (index + 1) * MIN_CHUNK_BYTES]
 
 
-class UploadContract:
+class ChunkedUploadContract:
     """Chunks in any order; finishing once; what is left after aborting."""
 
     def test_chunks_in_any_order_become_an_object(
-        self, artifacts: ArtifactBackend, leftovers: Callable[[], list[str]]
+        self, artifacts: ArtifactBackend, stored: Stored, leftovers: Leftovers
     ) -> None:
         upload = artifacts.begin_upload("key", {"ü": "1"}, chunk_bytes=MIN_CHUNK_BYTES, checksum=CHECKSUM)
         artifacts.upload_chunk(upload, 1, b"replaced")
         with ThreadPoolExecutor(3) as workers:
             list(workers.map(lambda index: artifacts.upload_chunk(upload, index, chunk(index)), (2, 1, 0)))
         assert not artifacts.exists("key")
+        assert stored("key") is None
         info = artifacts.finish_upload(upload)
+        assert stored("key") == DATA
         assert artifacts.get("key") == DATA
         assert (info.key, info.size_bytes, info.checksum) == ("key", len(DATA), CHECKSUM)
         found = artifacts.head("key")
@@ -41,15 +43,15 @@ class UploadContract:
         assert leftovers() == []
 
     @pytest.mark.parametrize("data", [b"", b"small"])
-    def test_few_chunks_do(self, artifacts: ArtifactBackend, data: bytes) -> None:
+    def test_few_chunks_do(self, artifacts: ArtifactBackend, stored: Stored, data: bytes) -> None:
         upload = artifacts.begin_upload("key")
         if data:
             artifacts.upload_chunk(upload, 0, data)
         assert artifacts.finish_upload(upload).size_bytes == len(data)
-        assert artifacts.get("key") == data
+        assert stored("key") == artifacts.get("key") == data
 
     def test_a_wrong_checksum_ends_the_upload(
-        self, artifacts: ArtifactBackend, leftovers: Callable[[], list[str]]
+        self, artifacts: ArtifactBackend, stored: Stored, leftovers: Leftovers
     ) -> None:
         upload = artifacts.begin_upload("key", checksum=CHECKSUM)
         artifacts.upload_chunk(upload, 0, b"something else")
@@ -58,12 +60,13 @@ class UploadContract:
         with pytest.raises(NotFoundError, match="no upload"):
             artifacts.finish_upload(upload)
         assert not artifacts.exists("key")
+        assert stored("key") is None
         assert leftovers() == []
         for checksum in ("sha256:00", "crc32:xyz", "crc32:"):
             with pytest.raises(ValidationError, match="checksum"):
                 artifacts.begin_upload("key", checksum=checksum)
 
-    def test_a_missing_or_short_chunk_can_be_sent_again(self, artifacts: ArtifactBackend) -> None:
+    def test_a_missing_or_short_chunk_can_be_sent_again(self, artifacts: ArtifactBackend, stored: Stored) -> None:
         upload = artifacts.begin_upload("key", chunk_bytes=MIN_CHUNK_BYTES)
         artifacts.upload_chunk(upload, 2, chunk(2))
         artifacts.upload_chunk(upload, 0, b"short")
@@ -74,9 +77,10 @@ class UploadContract:
             artifacts.finish_upload(upload)
         artifacts.upload_chunk(upload, 0, chunk(0))
         artifacts.finish_upload(upload)
+        assert stored("key") == DATA
         assert artifacts.get("key") == DATA
 
-    def test_a_chunk_that_is_too_long_damages_no_other(self, artifacts: ArtifactBackend) -> None:
+    def test_a_chunk_that_is_too_long_damages_no_other(self, artifacts: ArtifactBackend, stored: Stored) -> None:
         upload = artifacts.begin_upload("key", chunk_bytes=MIN_CHUNK_BYTES)
         for index in (1, 2):
             artifacts.upload_chunk(upload, index, chunk(index))
@@ -85,10 +89,11 @@ class UploadContract:
                 artifacts.upload_chunk(upload, index, bytes(MIN_CHUNK_BYTES + 1))
         artifacts.upload_chunk(upload, 0, chunk(0))
         artifacts.finish_upload(upload)
+        assert stored("key") == DATA
         assert artifacts.get("key") == DATA
 
     def test_an_aborted_upload_leaves_nothing(
-        self, artifacts: ArtifactBackend, leftovers: Callable[[], list[str]]
+        self, artifacts: ArtifactBackend, stored: Stored, leftovers: Leftovers
     ) -> None:
         artifacts.put("key", b"old")
         upload = artifacts.begin_upload("key")
@@ -99,12 +104,10 @@ class UploadContract:
         for call in (lambda: artifacts.upload_chunk(upload, 0, b"1"), lambda: artifacts.finish_upload(upload)):
             with pytest.raises(NotFoundError, match="no upload"):
                 call()
-        assert artifacts.get("key") == b"old"
+        assert stored("key") == artifacts.get("key") == b"old"
         assert leftovers() == []
 
-    def test_an_upload_ends_with_its_backend(
-        self, artifacts: ArtifactBackend, leftovers: Callable[[], list[str]]
-    ) -> None:
+    def test_an_upload_ends_with_its_backend(self, artifacts: ArtifactBackend, leftovers: Leftovers) -> None:
         upload = artifacts.begin_upload("key")
         artifacts.upload_chunk(upload, 0, b"1")
         artifacts.close()
@@ -122,14 +125,14 @@ class UploadContract:
             artifacts.finish_upload(upload)
         assert artifacts.purge_uploads(0) == 0
 
-    def test_an_upload_can_create(self, artifacts: ArtifactBackend, leftovers: Callable[[], list[str]]) -> None:
+    def test_an_upload_can_create(self, artifacts: ArtifactBackend, stored: Stored, leftovers: Leftovers) -> None:
         first, second = (artifacts.begin_upload("key", if_absent=True) for _ in range(2))
         artifacts.upload_chunk(first, 0, b"first")
         artifacts.upload_chunk(second, 0, b"second")
         artifacts.finish_upload(first)
         with pytest.raises(AlreadyExistsError, match="key"):
             artifacts.finish_upload(second)
-        assert artifacts.get("key") == b"first"
+        assert stored("key") == artifacts.get("key") == b"first"
         assert leftovers() == []
 
     def test_chunks_have_limits(self, artifacts: ArtifactBackend) -> None:

@@ -1,8 +1,7 @@
-"""How an artifact actor reaches its store: opened late, tried again through outages, tidied up after them."""
+"""How an artifact actor reaches its backend: opened late, tried again through outages, tidied up after them."""
 
 import asyncio
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -10,15 +9,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from morphml_ray.artifacts.actor.admission import Transfer
-from morphml_ray.artifacts.backends import create_artifact_backend
 from morphml_ray.artifacts.contract import ArtifactBackend
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, MorphMLRayError
+from morphml_ray.rpc.patience import Patience
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT_S = 0.05
-LONGEST_WAIT_S = 1.0
+FIRST_PAUSE_S = 0.05
 SERVER_TIMEOUT_S = 10.0
 PURGE_EVERY_S = 6 * 3600.0
 PURGE_AGAIN_S = 60.0
@@ -29,7 +27,7 @@ T = TypeVar("T")
 Work = Callable[[ArtifactBackend, Transfer], T]
 
 
-class ArtifactAccess:
+class BackendAccess:
     """The one backend of an actor; of one event loop.
 
     Args:
@@ -63,21 +61,20 @@ class ArtifactAccess:
             BackendUnavailable: the store stayed away.
         """
         loop = asyncio.get_running_loop()
-        wait_s = FIRST_WAIT_S
+        patience = Patience(self._deadline_s, first_pause_s=FIRST_PAUSE_S)
         while not self._is_stopping:
             try:
                 result = await loop.run_in_executor(threads, lambda: work(self._opened(), transfer))
             except BackendUnavailable as error:
                 self._outage = str(error)
-                if time.monotonic() + wait_s > transfer.advanced_at + self._deadline_s:
+                patience.renew(self._deadline_s - transfer.idle_s)
+                # Between two attempts no thread is held: others may be luckier.
+                if not await patience.pause_async():
                     raise
                 transfer.restart()
             else:
                 self._note_answer()
                 return result
-            # Between two attempts no thread is held: others may be luckier.
-            await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, keeps no secret
-            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
         raise BackendUnavailable("the artifact actor is shutting down")
 
     def silent_s(self) -> float:
@@ -146,3 +143,22 @@ class ArtifactAccess:
         else:
             if purged:
                 logger.info("Freed %d unfinished uploads", purged)
+
+
+def create_artifact_backend(url: BackendUrl, *, timeout_s: float = 10.0) -> ArtifactBackend:
+    """Make the backend that a URL names, not opened yet. To be called where it will be used: references are followed.
+
+    Args:
+        url: of a bucket of S3, or of a directory.
+        timeout_s: how long a server may be silent.
+
+    Raises:
+        ConfigurationError: a reference cannot be followed here, or leads to something else than artifacts.
+    """
+    if url.resolve("artifacts").startswith("file:"):
+        from morphml_ray.artifacts.local import LocalArtifactBackend  # noqa: PLC0415 - only what is used is loaded
+
+        return LocalArtifactBackend(url)
+    from morphml_ray.artifacts.s3 import S3ArtifactBackend  # noqa: PLC0415 - see above
+
+    return S3ArtifactBackend(url, timeout_s=timeout_s)

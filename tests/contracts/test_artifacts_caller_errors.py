@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from morphml_ray.artifacts.backends import create_artifact_backend
+from morphml_ray.artifacts.actor.backend_access import create_artifact_backend
 from morphml_ray.artifacts.contract import ArtifactBackend
 from morphml_ray.config import BackendUrl
 from morphml_ray.testing.artifacts.files import LARGE_BYTES

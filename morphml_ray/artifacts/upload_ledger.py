@@ -17,7 +17,7 @@ _REMEMBERED = 1000
 State = TypeVar("State")
 
 
-class Chunks:
+class ChunkLedger:
     """What arrived of one object; thread-safe.
 
     Args:
@@ -75,7 +75,7 @@ class Chunks:
         return crc, sum(sizes)
 
 
-class Uploads(Generic[State]):
+class UploadLedger(Generic[State]):
     """The uploads that a backend has open; thread-safe."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ BOUND_MIB = 90
 
 MOVE = """
 import os, resource, sys, threading, time
-from morphml_ray.artifacts.backends import create_artifact_backend
+from morphml_ray.artifacts.actor.backend_access import create_artifact_backend
 from morphml_ray.config import BackendUrl
 
 url, source, target = sys.argv[1:]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from morphml_ray.artifacts.user_files import remove_abandoned, replaced_target
+from morphml_ray.artifacts.file_io import remove_abandoned, replaced_target
 from morphml_ray.errors import ConflictError
 
 WRITER = """
 import os, sys
-from morphml_ray.artifacts.user_files import replaced_target
+from morphml_ray.artifacts.file_io import replaced_target
 with replaced_target(sys.argv[1], sync=False) as fd:
     os.write(fd, b"by another process")
     print("ready", flush=True)

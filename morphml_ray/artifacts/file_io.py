@@ -1,4 +1,4 @@
-"""The files of callers: what uploads read and downloads write."""
+"""Files of this machine: read in blocks, locked while they are written, seen by others when they are complete."""
 
 import contextlib
 import errno

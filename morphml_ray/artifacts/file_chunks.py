@@ -1,4 +1,4 @@
-"""Files in chunks, for callers whose file system their actor does not see: a worker in a container."""
+"""Files sent and fetched in chunks, by callers whose file system their actor does not see: a worker in a container."""
 
 import os
 from collections import deque
@@ -12,8 +12,8 @@ from morphml_ray.artifacts.actor.file_proof import FileProof
 from morphml_ray.artifacts.checks import CHUNK_BYTES, MAX_CHUNKS, WriteRequest
 from morphml_ray.artifacts.contract import ArtifactBackend, ObjectInfo
 from morphml_ray.artifacts.crc32 import checksum_text, crc32
+from morphml_ray.artifacts.file_io import opened_source, read_blocks, replaced_target, write_all
 from morphml_ray.artifacts.progress import Meter
-from morphml_ray.artifacts.user_files import opened_source, read_blocks, replaced_target, write_all
 from morphml_ray.artifacts.wire import Payload
 from morphml_ray.errors import BackendUnavailable, ConflictError, CorruptDataError, NotFoundError
 from morphml_ray.rpc.call import call
