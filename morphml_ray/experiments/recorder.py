@@ -1,5 +1,7 @@
 """Pipelined recording: the records of one process share actor calls."""
 
+import logging
+import os
 import threading
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -11,9 +13,11 @@ from morphml_ray.database.actor import DatabaseActor
 from morphml_ray.database.contract import EncodedEvaluation, SaveUnit
 from morphml_ray.database.encoding import Scope
 from morphml_ray.database.recording import records
-from morphml_ray.errors import BackendUnavailable, MorphMLRayError, ValidationError
+from morphml_ray.errors import BackendUnavailable, ConfigurationError, MorphMLRayError, ValidationError
 from morphml_ray.rpc.call import Call, call
 from morphml_ray.rpc.channel import Channel
+
+logger = logging.getLogger(__name__)
 
 GATHER_S = 0.003
 MAX_CALL_ROWS = 1_000
@@ -45,6 +49,7 @@ class Recorder:
         self._errors: list[MorphMLRayError] = []
         self._is_closing = False
         self._thread: threading.Thread | None = None
+        self._process = os.getpid()
 
     @records
     def record(self, unit: SaveUnit) -> None:
@@ -55,7 +60,9 @@ class Recorder:
         Raises:
             ValidationError: an argument cannot be stored, or the recorder is closed.
             TypeError: the architecture is of no known type.
+            ConfigurationError: this process was forked from the one that made the recorder.
         """
+        self._check_process()
         with self._changed:
             if self._is_closing:
                 raise ValidationError("the recorder is closed: make a new one")
@@ -74,7 +81,9 @@ class Recorder:
 
         Raises:
             MorphMLRayError: the first error since the last flush; its message counts the records that failed.
+            ConfigurationError: this process was forked from the one that made the recorder.
         """
+        self._check_process()
         with self._changed:
             self._changed.wait_for(lambda: not self._unanswered)
             errors, self._errors = self._errors, []
@@ -92,6 +101,13 @@ class Recorder:
                 self._changed.notify_all()
             if self._thread is not None:
                 self._thread.join()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise ConfigurationError(
+                "a recorder does not work in a forked process, which has neither its thread nor Ray: start processes "
+                'with the method "spawn", or record in the process that made it'
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -112,16 +128,36 @@ class Recorder:
         raise TypeError("a Recorder does not leave its process: pass the Experiment, and call recorder() there")
 
     def _work(self) -> None:
-        calls: list[tuple[_Saving, ray.ObjectRef[_Outcomes]]] = []
+        try:
+            self._send_and_settle()
+        except Exception as error:
+            # Whoever waits for this thread must hear of its end, whatever the defect was.
+            logger.exception("The recorder's thread ended")
+            with self._changed:
+                lost = BackendUnavailable(f"the recorder's thread ended unexpectedly: {error!r}")
+                self._errors.extend([lost] * self._unanswered)
+                self._waiting, self._unanswered, self._is_closing = [], 0, True
+                self._changed.notify_all()
+
+    def _send_and_settle(self) -> None:
+        calls: list[tuple[_Saving, ray.ObjectRef[_Outcomes] | None]] = []
         while True:
             evaluations = self._gather(wait=not calls)
             if evaluations:
                 saving = call(DatabaseActor.save_each, SaveUnit(self.scope.experiment_id, evaluations))
-                calls.append((saving, self._channel.submit(saving)))
+                calls.append((saving, self._submit(saving)))
             elif not calls:
                 return
             if len(calls) >= MAX_CALLS or not evaluations:
                 self._settle(*calls.pop(0))
+
+    def _submit(self, saving: "_Saving") -> "ray.ObjectRef[_Outcomes] | None":
+        """Send a call; None where that failed, and its records with it."""
+        try:
+            return self._channel.submit(saving)
+        except Exception as error:  # noqa: BLE001 - Ray was shut down, or its memory is full: told by flush()
+            self._answer(saving, BackendUnavailable(f"the call could not be sent: {error!r}"))
+            return None
 
     def _gather(self, *, wait: bool) -> list[EncodedEvaluation]:
         """Take what gathered; nothing where calls are on their way and nothing is new, or at the end."""
@@ -133,17 +169,23 @@ class Recorder:
             evaluations, self._waiting = self._waiting[:MAX_CALL_ROWS], self._waiting[MAX_CALL_ROWS:]
             return evaluations
 
-    def _settle(self, saving: "_Saving", ref: "ray.ObjectRef[_Outcomes]") -> None:
+    def _settle(self, saving: "_Saving", ref: "ray.ObjectRef[_Outcomes] | None") -> None:
         """Wait for a call's answer, and again where the actor was overloaded: no record is dropped for that."""
+        if ref is None:
+            return
+        try:
+            self._answer(saving, *self._channel.result_of(saving, ref))
+        except MorphMLRayError as error:
+            self._answer(saving, error)
+        except Exception as error:  # noqa: BLE001 - the thread must survive to report it
+            self._answer(saving, BackendUnavailable(f"the call failed: {error!r}"))
+
+    def _answer(self, saving: "_Saving", *outcomes: int | MorphMLRayError) -> None:
+        """Note the outcomes of a call's evaluations; a single error is that of them all."""
         (unit,) = saving.arguments
         number = len(unit.evaluations)
-        try:
-            outcomes = self._channel.result_of(saving, ref)
-        except MorphMLRayError as error:
-            outcomes = [error] * number
-        except Exception as error:  # noqa: BLE001 - the thread must survive to report it
-            outcomes = [BackendUnavailable(f"the call failed: {error!r}")] * number
+        errors = [outcome for outcome in outcomes if isinstance(outcome, MorphMLRayError)]
         with self._changed:
-            self._errors.extend(outcome for outcome in outcomes if isinstance(outcome, MorphMLRayError))
+            self._errors.extend(errors * number if len(outcomes) == 1 else errors)
             self._unanswered -= number
             self._changed.notify_all()
