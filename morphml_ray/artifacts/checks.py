@@ -18,6 +18,9 @@ MAX_PRESIGN_S = 7 * 24 * 3600  # of S3
 
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
 
+# In the format of a buffer, beside the names of its fields.
+_POINTERS = re.compile("[OPX&]")
+_FIELD_NAMES = re.compile(":[^:]*:")
 _WRITE_ID = re.compile("[A-Za-z0-9-]{1,64}")
 # Control characters, NUL among them, halves of surrogate pairs, what is no character, and the backslash, which some
 # servers take for a slash: unsafe in XML, a path or a key.
@@ -176,10 +179,15 @@ def view_bytes(data: Buffer) -> memoryview:
     """Look at data as bytes, without a copy.
 
     Raises:
-        ValidationError: they have no buffer, or one with gaps.
+        ValidationError: they have no buffer, one with gaps, or one of Python objects, which would be their addresses.
     """
     try:
         view = memoryview(data)
+        if _POINTERS.search(_FIELD_NAMES.sub("", view.format)):
+            raise ValidationError(
+                f"data of type {type(data).__name__} hold Python objects, whose addresses mean nothing elsewhere: give "
+                "the array a dtype of numbers or of fixed-length texts, or pickle it"
+            )
         return view.cast("B") if view.nbytes else memoryview(b"")
     except TypeError as error:
         raise ValidationError(f"data must be bytes or have a contiguous buffer, not {type(data).__name__}") from error

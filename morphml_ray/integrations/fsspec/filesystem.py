@@ -2,19 +2,23 @@
 
 import errno
 import os
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK  # type: ignore[import-untyped]  # fsspec carries no type information
-from fsspec.core import get_compression  # type: ignore[import-untyped]  # the same
+from fsspec.core import get_compression, has_magic  # type: ignore[import-untyped]  # the same
 from fsspec.utils import isfilelike  # type: ignore[import-untyped]  # the same
 from typing_extensions import Buffer
 
 from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.artifacts.checks import check_key
 from morphml_ray.artifacts.progress import Progress
+from morphml_ray.artifacts.store import ArtifactStore
 from morphml_ray.errors import ConflictError, ValidationError
 from morphml_ray.integrations.fsspec.bulk import read_each, write_each
+from morphml_ray.integrations.fsspec.moving import plan_move
 from morphml_ray.integrations.fsspec.open_file import ArtifactFile, PackedFile
 from morphml_ray.integrations.fsspec.tree import ArtifactTree, is_directory, not_found, replaced
 from morphml_ray.rpc.call import call
@@ -166,6 +170,38 @@ class MorphmlFileSystem(ArtifactTree):
             if not self.isdir(source):
                 raise
 
+    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **_: Any) -> None:
+        """Move files; nothing is deleted before all copies stand. Onto itself a path is not moved.
+
+        Raises:
+            FileNotFoundError: there is nothing to move.
+            OSError: ``EINVAL``: something would move into itself, or onto another thing that moves too.
+        """
+        moved = plan_move(self, path1, path2, recursive=recursive, maxdepth=maxdepth)
+        for source, dest in moved:
+            self.cp_file(source, dest)
+        for source, _dest in moved:
+            self._ask(source, partial(_delete, source))
+
+    move = rename = mv
+
+    def expand_path(
+        self, path: Any, recursive: bool = False, maxdepth: int | None = None, assume_literal: bool = False, **_: Any
+    ) -> list[str]:
+        """Give all paths that paths or patterns stand for; a path that exists as it is written is no pattern."""
+        several = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+        paths = [self._strip_protocol(one) for one in several]
+        literal = [one for one in paths if assume_literal or not has_magic(one) or self.exists(one)]
+        patterns = [one for one in paths if one not in literal]
+        found: set[str] = set()
+        for part, is_literal in ((literal, True), (patterns, False)):
+            if part:
+                with suppress(FileNotFoundError):
+                    found.update(super().expand_path(part, recursive, maxdepth, assume_literal=is_literal))
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return sorted(found)
+
     def rm_file(self, path: str) -> None:
         """Delete a file.
 
@@ -231,3 +267,7 @@ class MorphmlFileSystem(ArtifactTree):
     def store_file(self, lpath: Any, path: str, *, is_new: bool, progress: Progress | None = None) -> None:
         """Make a local file a file at once; see ``store_bytes``."""
         self._ask(path, lambda store: store.upload_file(lpath, path, if_absent=is_new, progress=progress))
+
+
+def _delete(path: str, store: ArtifactStore) -> bool:
+    return store.delete(path)

@@ -12,6 +12,8 @@ from fsspec.compression import compr  # type: ignore[import-untyped]  # fsspec c
 from fsspec.spec import AbstractBufferedFile  # type: ignore[import-untyped]  # the same
 from typing_extensions import Buffer
 
+from morphml_ray.artifacts.checks import view_bytes
+
 READ_BLOCK_BYTES = 4 * 1024 * 1024
 SPILL_BYTES = 32 * 1024 * 1024
 """What is written stays in memory up to here; more goes to a temporary file."""
@@ -60,7 +62,7 @@ class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
         """Take bytes; see ``close``."""
         if self.closed and self._is_garbage:
             return memoryview(data).nbytes  # the last words of a wrapper that is garbage too
-        written: int = super().write(data)
+        written: int = super().write(view_bytes(data))
         return written
 
     def close(self) -> None:
