@@ -16,6 +16,7 @@ from morphml_ray.cache.memory import DEFAULT_MAX_BYTES, MemoryCache
 from morphml_ray.cache.wire import EncodedValue, EncodedValues
 from morphml_ray.config import BackendUrl, fingerprint
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
+from morphml_ray.rpc.incarnation import Incarnation, this_incarnation
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,18 +80,25 @@ class CacheActor:
         Raises:
             ConfigurationError: with that nobody is let in.
         """
-        self._open(url).close()
+        self._open(url, None).close()
 
     def _opened(self) -> Cache:
         if self._cache is None:
             with self._opening:
                 if self._cache is None:
-                    self._cache = self._open(self._settings.url)
+                    self._cache = self._open(self._settings.url, this_incarnation())
         return self._cache
 
-    def _open(self, url: BackendUrl) -> Cache:
+    def _open(self, url: BackendUrl, incarnation: Incarnation | None) -> Cache:
         settings = self._settings
-        cache = create_cache(url, settings.prefix, pool_size=self.THREADS, timeout_s=settings.timeout_s)
+        cache = create_cache(
+            url,
+            settings.prefix,
+            pool_size=self.THREADS,
+            timeout_s=settings.timeout_s,
+            longest_s=settings.deadline_s,
+            incarnation=incarnation,
+        )
         cache.open()
         return cache
 
@@ -135,7 +143,15 @@ class CacheActor:
             self._cache.close()
 
 
-def create_cache(url: BackendUrl, prefix: str, *, pool_size: int = 8, timeout_s: float = 1.0) -> Cache:
+def create_cache(
+    url: BackendUrl,
+    prefix: str,
+    *,
+    pool_size: int = 8,
+    timeout_s: float = 1.0,
+    longest_s: float = 30.0,
+    incarnation: Incarnation | None = None,
+) -> Cache:
     """Make the cache that a URL names, not opened yet. To be called where it will be used: references are followed.
 
     Args:
@@ -143,6 +159,8 @@ def create_cache(url: BackendUrl, prefix: str, *, pool_size: int = 8, timeout_s:
         prefix: what tells its keys from those of others on the same server.
         pool_size: connections at most.
         timeout_s: how long a server may be silent.
+        longest_s: how long it may take for one exchange, however much moves.
+        incarnation: which life of which actor this is; with it, what is lost in an outage outlives the process.
 
     Raises:
         ConfigurationError: a reference cannot be followed here, or leads to something else than a cache.
@@ -154,4 +172,6 @@ def create_cache(url: BackendUrl, prefix: str, *, pool_size: int = 8, timeout_s:
     # Where nobody connects to Redis, its driver is not loaded.
     from morphml_ray.cache.redis import RedisCache  # noqa: PLC0415 - see above
 
-    return RedisCache(url, prefix, pool_size=pool_size, timeout_s=timeout_s)
+    return RedisCache(
+        url, prefix, pool_size=pool_size, timeout_s=timeout_s, longest_s=longest_s, incarnation=incarnation
+    )
