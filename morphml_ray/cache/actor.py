@@ -11,7 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from typing_extensions import ParamSpec
 
-from morphml_ray.cache.contract import Cache
+from morphml_ray.cache.answers import Written
+from morphml_ray.cache.contract import Cache, encode_key
 from morphml_ray.cache.memory import DEFAULT_MAX_BYTES, MemoryCache
 from morphml_ray.cache.wire import EncodedValue, EncodedValues
 from morphml_ray.config import BackendUrl, fingerprint
@@ -113,9 +114,22 @@ class CacheActor:
         data = default if found is None else found
         return None if data is None else EncodedValue(data)
 
-    def is_done(self, operation: Callable[Concatenate[Cache, P], int], *arguments: P.args, **named: P.kwargs) -> bool:
-        """Run an operation on one key; tells whether it had an effect."""
-        return bool(self.run(operation, *arguments, **named))
+    def set(self, key: str, value: bytes, ttl_s: float | None) -> Written[bool]:
+        """Write one value; tells whether the cache took it, and the caller's log if it is too large."""
+        return self._written(bool(self.run(Cache.set, [(key, value)], ttl_s)), [(key, value)])
+
+    def set_multiple(self, items: Sequence[tuple[str, bytes]], ttl_s: float | None) -> Written[int]:
+        """Write values in one round trip; gives how many the cache took, and tells the log as ``set`` does."""
+        return self._written(self.run(Cache.set, items, ttl_s), items)
+
+    def _written(self, answer: R, items: Sequence[tuple[str, bytes]]) -> Written[R]:
+        limit = self._opened().size_limit
+        largest_bytes = max((len(encode_key(key)) + len(value) for key, value in items), default=0)
+        return Written(answer, largest_bytes if largest_bytes > limit.size_bytes else None, limit.reason)
+
+    def delete(self, key: str) -> bool:
+        """Delete one key; tells whether there was one."""
+        return bool(self.run(Cache.delete, [key]))
 
     def exists(self, key: str) -> bool:
         """Tell whether there is a value."""

@@ -261,6 +261,9 @@ def test_a_value_that_no_server_takes_is_dropped(cache: RedisCache, monkeypatch:
     assert cache.set([("a", b"x" * 11), ("b", b"1")], None) == 1
     assert cache.get(["a", "b"]) == [None, b"1"]
     assert cache.statistics()["dropped_writes"] == 1
+    assert cache.size_limit.size_bytes == 512 * 1024 * 1024
+    assert "536,870,912" in cache.size_limit.reason
+    assert "proto-max-bulk-len" in cache.size_limit.reason
 
 
 def test_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch, cache_url: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from morphml_ray.cache.contract import (
     CacheCounters,
     CacheStatistics,
+    SizeLimit,
     check_counter,
     check_ttl,
     encode_key,
@@ -71,6 +72,10 @@ class RedisCache:
         circuit: Circuit | None = None,
         incarnation: Incarnation | None = None,
     ) -> None:
+        self.size_limit = SizeLimit(
+            _MAX_VALUE_BYTES,
+            f"a Redis server takes {_MAX_VALUE_BYTES:,} at most (its proto-max-bulk-len); storage.artifacts takes more",
+        )
         self._url = url
         encoded = prefix.replace("%", "%25").replace(":", "%3A")
         self._stem = encode_key(f"{encoded}:")
