@@ -11,11 +11,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from typing_extensions import ParamSpec
 
-from morphml_ray.cache.contract import Cache
+from morphml_ray.cache.answers import Written
+from morphml_ray.cache.contract import Cache, encode_key
 from morphml_ray.cache.memory import DEFAULT_MAX_BYTES, MemoryCache
 from morphml_ray.cache.wire import EncodedValue, EncodedValues
 from morphml_ray.config import BackendUrl, fingerprint
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
+from morphml_ray.rpc.incarnation import Incarnation, this_incarnation
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,18 +81,25 @@ class CacheActor:
         Raises:
             ConfigurationError: with that nobody is let in.
         """
-        self._open(url).close()
+        self._open(url, None).close()
 
     def _opened(self) -> Cache:
         if self._cache is None:
             with self._opening:
                 if self._cache is None:
-                    self._cache = self._open(self._settings.url)
+                    self._cache = self._open(self._settings.url, this_incarnation())
         return self._cache
 
-    def _open(self, url: BackendUrl) -> Cache:
+    def _open(self, url: BackendUrl, incarnation: Incarnation | None) -> Cache:
         settings = self._settings
-        cache = create_cache(url, settings.prefix, pool_size=self.THREADS, timeout_s=settings.timeout_s)
+        cache = create_cache(
+            url,
+            settings.prefix,
+            pool_size=self.THREADS,
+            timeout_s=settings.timeout_s,
+            longest_s=settings.deadline_s,
+            incarnation=incarnation,
+        )
         cache.open()
         return cache
 
@@ -105,9 +114,22 @@ class CacheActor:
         data = default if found is None else found
         return None if data is None else EncodedValue(data)
 
-    def is_done(self, operation: Callable[Concatenate[Cache, P], int], *arguments: P.args, **named: P.kwargs) -> bool:
-        """Run an operation on one key; tells whether it had an effect."""
-        return bool(self.run(operation, *arguments, **named))
+    def set(self, key: str, value: bytes, ttl_s: float | None) -> Written[bool]:
+        """Write one value; tells whether the cache took it, and the caller's log if it is too large."""
+        return self._written(bool(self.run(Cache.set, [(key, value)], ttl_s)), [(key, value)])
+
+    def set_multiple(self, items: Sequence[tuple[str, bytes]], ttl_s: float | None) -> Written[int]:
+        """Write values in one round trip; gives how many the cache took, and tells the log as ``set`` does."""
+        return self._written(self.run(Cache.set, items, ttl_s), items)
+
+    def _written(self, answer: R, items: Sequence[tuple[str, bytes]]) -> Written[R]:
+        limit = self._opened().size_limit
+        largest_bytes = max((len(encode_key(key)) + len(value) for key, value in items), default=0)
+        return Written(answer, largest_bytes if largest_bytes > limit.size_bytes else None, limit.reason)
+
+    def delete(self, key: str) -> bool:
+        """Delete one key; tells whether there was one."""
+        return bool(self.run(Cache.delete, [key]))
 
     def exists(self, key: str) -> bool:
         """Tell whether there is a value."""
@@ -135,7 +157,15 @@ class CacheActor:
             self._cache.close()
 
 
-def create_cache(url: BackendUrl, prefix: str, *, pool_size: int = 8, timeout_s: float = 1.0) -> Cache:
+def create_cache(
+    url: BackendUrl,
+    prefix: str,
+    *,
+    pool_size: int = 8,
+    timeout_s: float = 1.0,
+    longest_s: float = 30.0,
+    incarnation: Incarnation | None = None,
+) -> Cache:
     """Make the cache that a URL names, not opened yet. To be called where it will be used: references are followed.
 
     Args:
@@ -143,6 +173,8 @@ def create_cache(url: BackendUrl, prefix: str, *, pool_size: int = 8, timeout_s:
         prefix: what tells its keys from those of others on the same server.
         pool_size: connections at most.
         timeout_s: how long a server may be silent.
+        longest_s: how long it may take for one exchange, however much moves.
+        incarnation: which life of which actor this is; with it, what is lost in an outage outlives the process.
 
     Raises:
         ConfigurationError: a reference cannot be followed here, or leads to something else than a cache.
@@ -154,4 +186,6 @@ def create_cache(url: BackendUrl, prefix: str, *, pool_size: int = 8, timeout_s:
     # Where nobody connects to Redis, its driver is not loaded.
     from morphml_ray.cache.redis import RedisCache  # noqa: PLC0415 - see above
 
-    return RedisCache(url, prefix, pool_size=pool_size, timeout_s=timeout_s)
+    return RedisCache(
+        url, prefix, pool_size=pool_size, timeout_s=timeout_s, longest_s=longest_s, incarnation=incarnation
+    )

@@ -3,7 +3,7 @@
 import math
 import threading
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypedDict
+from typing import Literal, NamedTuple, Protocol, TypedDict
 
 from morphml_ray.errors import ValidationError
 
@@ -46,6 +46,18 @@ class CacheStatistics(TypedDict):
     last_error: str | None
 
 
+class SizeLimit(NamedTuple):
+    """How large a name and its value may be together.
+
+    Attributes:
+        size_bytes: what is larger is never kept.
+        reason: the limit, and what the user sets to have another one, in words.
+    """
+
+    size_bytes: int
+    reason: str
+
+
 class Cache(Protocol):
     """Bytes under names, for a while; whatever is in it may be gone at any time.
 
@@ -56,7 +68,12 @@ class Cache(Protocol):
     Methods block and can be called from several threads. While the server is away or refuses, nothing is raised:
     reads find nothing, writes are dropped and counted. A key whose write or deletion was dropped does not come
     back with its older value once the server answers again.
+
+    Attributes:
+        size_limit: what is larger is dropped, also where the server answers.
     """
+
+    size_limit: SizeLimit
 
     def open(self) -> None:
         """Connect; a server that does not answer now is an outage, and no error. Does nothing where it is open.

@@ -97,7 +97,9 @@ class DistributedCache:
 
     @remote_method
     def set(self, key: str, value: Any, ttl: float | None = None) -> Call[bool]:
-        """Keep a value; False where it was dropped, because the server is away or refuses.
+        """Keep a value; False where it was dropped: the server is away or refuses, or it is too large for the cache.
+
+        That it is too large is a warning in this process's log, which names the limit and what sets it.
 
         Args:
             key: any text that is not empty.
@@ -126,7 +128,7 @@ class DistributedCache:
     @remote_method
     def delete(self, key: str) -> Call[bool]:
         """Delete a key; False where there was none, also where a killed actor had deleted it just before."""
-        return call(CacheActor.is_done, Cache.delete, [check_key(key)])
+        return call(CacheActor.delete, check_key(key))
 
     @remote_method
     def exists(self, key: str) -> Call[bool]:
@@ -212,7 +214,7 @@ class DistributedCache:
     def set_multiple(self, mapping: Mapping[str, Any], ttl: float | None = None) -> Call[int]:
         """Keep values in one call and one round trip; gives how many the cache took."""
         items = [(check_key(key), encode_value(value)) for key, value in _mapping(mapping).items()]
-        return call(CacheActor.run, Cache.set, items, self._seconds(ttl))
+        return call(CacheActor.set_multiple, items, self._seconds(ttl))
 
     @remote_method
     def get_multiple(self, keys: Iterable[str]) -> Call[dict[str, Any]]:
@@ -273,7 +275,7 @@ def start_cache_actor(settings: CacheSettings, name: str, namespace: str) -> "Ac
 
 
 def _set_one(key: str, value: Any, ttl_s: float | None) -> Call[bool]:
-    return call(CacheActor.is_done, Cache.set, [(check_key(key), encode_value(value))], ttl_s)
+    return call(CacheActor.set, check_key(key), encode_value(value), ttl_s)
 
 
 def _mapping(mapping: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ import cachetools
 from morphml_ray.cache.contract import (
     CacheCounters,
     CacheStatistics,
+    SizeLimit,
     check_counter,
     check_ttl,
     encode_key,
@@ -46,6 +47,10 @@ class MemoryCache:
 
     def __init__(self, *, max_bytes: int = DEFAULT_MAX_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_bytes = max_bytes
+        self.size_limit = SizeLimit(
+            max_bytes - ENTRY_OVERHEAD_BYTES,
+            f"memory:// holds {max_bytes:,} bytes in all; the cache's URL memory://?max_bytes= sets how much",
+        )
         self._clock = clock
         self._now_s = clock()
         self._lock = threading.Lock()

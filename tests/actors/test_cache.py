@@ -1,6 +1,7 @@
 """The cache that users call, through a real Ray, in memory and on Valkey."""
 
 import asyncio
+import logging
 import math
 import pickle
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 import ray
 import redis
+from caches import open_cache
 
 import morphml_ray as mr
+from morphml_ray.cache import answers
 from morphml_ray.rpc.deploy import stop_actor
 from morphml_ray.rpc.remote_method import RemoteMethod
 
@@ -231,4 +234,26 @@ def test_a_wrong_password_is_named_at_once_and_no_secret_is_shown(cache_url: str
     again = mr.DistributedCache(cache_url, "morphml-wrong")
     cache.set("a", 1)
     assert again.get("a") == 1
+    stop_actor(cache.channel.handle, 10)
+
+
+def test_case_45_a_value_that_is_too_large_is_told_once_in_the_callers_log(
+    namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "_told", set())
+    caplog.set_level(logging.WARNING)
+    cache = open_cache("memory://?max_bytes=100000", "morphml", namespace)
+    assert cache.set("small", b"1") is True
+    assert caplog.messages == []
+    assert cache.set("large", bytes(100_000)) is False
+    (message,) = caplog.messages
+    assert "100,000" in message
+    assert "memory://?max_bytes=" in message
+    assert ray.get(cache.set.remote("large", bytes(100_000))) is False
+    assert cache.set_multiple({"large": bytes(100_000), "a": 1}) == 1
+    assert cache.cache_architecture_result("g1:00", bytes(100_000)) is False
+    # Fits, and does not stay: room is made for others.
+    assert cache.set_multiple({"a": bytes(60_000), "b": bytes(60_000)}) == 2
+    assert caplog.messages == [message]
+    assert "does not fit" in (cache.get_statistics()["last_error"] or "")
     stop_actor(cache.channel.handle, 10)

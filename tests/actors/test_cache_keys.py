@@ -1,6 +1,7 @@
 """What keys of the cache stand for, how long they are kept, and what goes with them; in memory and on Valkey."""
 
 import math
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -10,6 +11,14 @@ from waiting import wait_until
 
 import morphml_ray as mr
 from morphml_ray.rpc.deploy import stop_actor
+
+
+class Op(str, Enum):
+    """Texts of a class that no actor can import."""
+
+    CONV = "conv"
+    ANY = "conv*"
+    OWN = "morphml-op"
 
 
 @pytest.mark.parametrize("ttl", [0, -1, 0.0, math.nan])
@@ -165,3 +174,26 @@ def test_lesson_21_and_23_prefixes_are_apart(cache_url: str, namespace: str) -> 
     assert [cache.get_statistics()["num_keys"] for cache in caches] == [0, 1, 1]
     for cache in caches:
         stop_actor(cache.channel.handle, 10)
+
+
+@pytest.mark.usefixtures("namespace")
+def test_case_61_a_text_of_a_class_of_the_callers_is_a_plain_text(any_cache_url: str) -> None:
+    cache = mr.DistributedCache(any_cache_url, Op.OWN)
+    assert cache.set(Op.CONV, 1)
+    assert (cache.get(Op.CONV), cache.get("conv"), cache.exists(Op.CONV), cache.get_ttl(Op.CONV)) == (1, 1, True, None)
+    assert cache.increment(Op.CONV) == 2
+    assert cache.decrement(Op.CONV) == 1
+    assert cache.set_multiple({Op.CONV: 5}) == 1
+    (key,) = cache.get_multiple([Op.CONV, "missing"])
+    assert (type(key), key) == (str, "conv")
+    assert ray.get(cache.get.remote(Op.CONV)) == 5
+    assert cache.invalidate_pattern(Op.ANY) == 1
+    condition: dict[str, Any] = {"experiment_id": Op.CONV, "seed": Op.CONV, "fidelity": {"op": Op.CONV}}
+    assert cache.cache_architecture_result(Op.CONV, 1, **condition)
+    assert cache.get_architecture_result("conv", experiment_id="conv", seed="conv", fidelity={"op": "conv"}) == 1
+    assert cache.cache_optimizer_state(Op.CONV, 3, 1)
+    assert cache.get_optimizer_state("conv", 3) == 1
+    assert cache.invalidate_experiment(Op.CONV) == 2
+    assert not cache.delete(Op.CONV)
+    assert mr.DistributedCache(any_cache_url, "morphml-op").channel.handle == cache.channel.handle
+    stop_actor(cache.channel.handle, 10)

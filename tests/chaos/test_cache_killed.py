@@ -149,3 +149,29 @@ def test_lesson_49_the_cache_actor_is_killed_under_workers(
     rounds = cache.get("rounds")
     assert rounds == 2 * ROUNDS if is_kept else 0 < rounds < 2 * ROUNDS
     storage.shutdown()
+
+
+def test_case_59_what_an_outage_lost_survives_the_actor(namespace: str, tmp_path: Path, valkey: ValkeyServer) -> None:
+    storage = connect(namespace, tmp_path, cache=valkey.url, cache_timeout_s=TIMEOUT_S)
+    cache = storage.cache
+    cache.set_multiple({"k": "v1", "deleted": "v1", "kept": "v1"})
+    cache.cache_architecture_result("g1:0", {"accuracy": 0.1}, experiment_id=7)
+    cache.cache_architecture_result("g1:0", {"accuracy": 0.2}, experiment_id=8)
+    process = psutil.Process(valkey.pid)
+    process.suspend()
+    try:
+        assert (cache.set("k", "v2"), cache.delete("deleted"), cache.invalidate_experiment(7)) == (False, False, 0)
+        os.kill(storage.status()["cache"]["pid"], 9)
+        wait_until(lambda: storage.status()["cache"].get("restarts") == 1, 60)
+    finally:
+        process.resume()
+    wait_until(lambda: cache.set("back", 1), 60)
+    assert cache.get_multiple(["k", "deleted", "kept"]) == {"kept": "v1"}
+    assert cache.get_architecture_result("g1:0", experiment_id=7) is None
+    assert cache.get_architecture_result("g1:0", experiment_id=8) == {"accuracy": 0.2}
+    # It is settled: the next one has nothing to delete.
+    cache.set("k", "v3")
+    os.kill(storage.status()["cache"]["pid"], 9)
+    wait_until(lambda: storage.status()["cache"].get("restarts") == 2, 60)
+    assert cache.get_multiple(["k", "kept"]) == {"k": "v3", "kept": "v1"}
+    storage.shutdown()

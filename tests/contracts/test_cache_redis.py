@@ -11,6 +11,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import wait_until
 
 from morphml_ray.cache.memory import MemoryCache
 from morphml_ray.cache.redis import RedisCache
@@ -75,19 +76,6 @@ def stored_name(prefix: str, key: str) -> bytes:
     return f"{encoded}:{key}".encode("utf-8", "surrogatepass")
 
 
-def user_url(url: str, name: str, password: str = "pw") -> BackendUrl:  # noqa: S107 - of users that tests make
-    parts = urlsplit(url)
-    return BackendUrl(f"redis://{name}:{password}@{parts.hostname}:{parts.port}/0")
-
-
-@pytest.fixture
-def rights(raw: redis.Redis) -> Iterator[Callable[[str], object]]:
-    """A function that makes the user "limited" with these rights."""
-    ask: Callable[..., object] = raw.execute_command
-    yield lambda words: ask("ACL", "SETUSER", "limited", "reset", "on", ">pw", *words.split())
-    ask("ACL", "DELUSER", "limited")
-
-
 # What others see
 
 
@@ -139,7 +127,8 @@ def test_connections_are_bounded_and_go_with_the_cache(cache_url: str, raw: redi
     assert cache.statistics()["misses"] == 30
     assert before < len(raw.client_list()) <= before + 3
     cache.close()
-    assert len(raw.client_list()) == before
+    # The server may answer before it looks at who has hung up.
+    wait_until(lambda: len(raw.client_list()) == before, 20)
 
 
 # No ranges beyond ASCII: there it depends on the processor what a server makes of them.
@@ -183,41 +172,6 @@ def test_databases_are_told_apart(cache: RedisCache, cache_url: str, raw: redis.
     assert raw.info("keyspace")["db1"]["keys"] == 1
     other.clear()
     other.close()
-
-
-def test_a_user_with_rights_to_its_own_keys_is_enough(cache_url: str, rights: Callable[[str], object]) -> None:
-    rights("~morphml:* ~morphml%op:* +@read +@write +@connection +@scripting +scan")
-    cache = RedisCache(user_url(cache_url, "limited"), "morphml", timeout_s=20)
-    cache.open()
-    assert cache.set([("a", b"1")], None) == 1
-    assert (cache.get(["a"]), increment(cache, "a", 1), cache.clear()) == ([b"1"], 2, 1)
-    cache.close()
-
-
-def test_a_user_who_may_not_read_is_a_mistake(cache_url: str, rights: Callable[[str], object]) -> None:
-    rights("~other:* +@all")
-    with pytest.raises(ConfigurationError, match="NOPERM"):
-        RedisCache(user_url(cache_url, "limited"), "morphml").open()
-
-
-def test_a_user_who_may_not_write_drops_writes(
-    cache_url: str, rights: Callable[[str], object], raw: redis.Redis, caplog: pytest.LogCaptureFixture
-) -> None:
-    rights("~morphml:* +@read +@connection")
-    raw.set("morphml:a", b"kept")
-    cache = RedisCache(user_url(cache_url, "limited"), "morphml", timeout_s=20)
-    cache.open()
-    assert cache.set([("a", b"1"), ("b", b"1")], None) == 0
-    assert (cache.delete(["a"]), increment(cache, "n", 1), cache.get(["a"])) == (0, None, [None])
-    assert cache.clear() == 0
-    rights("~morphml:* +@read +@connection -scan")
-    assert cache.delete_matching("*") == 0
-    told = cache.statistics()
-    assert (told["dropped_writes"], told["is_available"], told["num_keys"]) == (6, True, None)
-    assert told["errors"] >= 6
-    assert "NOPERM" in (told["last_error"] or "")
-    assert len([record for record in caplog.records if "'set'" in record.message]) == 1
-    cache.close()
 
 
 def test_a_full_server_drops_writes_and_keeps_no_older_value(
@@ -307,6 +261,9 @@ def test_a_value_that_no_server_takes_is_dropped(cache: RedisCache, monkeypatch:
     assert cache.set([("a", b"x" * 11), ("b", b"1")], None) == 1
     assert cache.get(["a", "b"]) == [None, b"1"]
     assert cache.statistics()["dropped_writes"] == 1
+    assert cache.size_limit.size_bytes == 512 * 1024 * 1024
+    assert "536,870,912" in cache.size_limit.reason
+    assert "proto-max-bulk-len" in cache.size_limit.reason
 
 
 def test_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch, cache_url: str) -> None:

@@ -1,33 +1,32 @@
 """The cache contract on a server that may go away at any time."""
 
-import logging
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from morphml_ray.cache.contract import (
     CacheCounters,
     CacheStatistics,
+    SizeLimit,
     check_counter,
     check_ttl,
     encode_key,
 )
 from morphml_ray.cache.glob import escape
-from morphml_ray.cache.redis.circuit import Admission, Circuit
-from morphml_ray.cache.redis.lost_writes import LostBatch, LostWrites
-from morphml_ray.cache.redis.pool import Command, RedisPool, Refusal, Reply
-from morphml_ray.cache.redis.scanning import KEYS_AT_ONCE, scan, unlink_matching
+from morphml_ray.cache.redis.circuit import Circuit
+from morphml_ray.cache.redis.loss_journal import LossJournal
+from morphml_ray.cache.redis.lost_writes import LostWrites
+from morphml_ray.cache.redis.pool import DEFAULT_LONGEST_S, Command, RedisPool, Refusal, Reply
+from morphml_ray.cache.redis.scanning import scan, unlink_matching
+from morphml_ray.cache.redis.server import Server, name_portions
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, NotFoundError, ValidationError
-
-_log = logging.getLogger(__name__)
+from morphml_ray.rpc.incarnation import Incarnation
 
 # Of a larger database the statistics give no number of keys: the server would have to look at all of them.
 _MAX_COUNTED_KEYS = 20_000
 # The server's own limit, proto-max-bulk-len; beyond it the server cuts the connection.
 _MAX_VALUE_BYTES = 512 * 1024 * 1024
-_AWAY = Refusal("the server is away")
 
 # How long an increment that is repeated finds the answer of the first.
 _REMEMBERED_S = 600
@@ -56,7 +55,10 @@ class RedisCache:
         prefix: what tells the keys of this cache from others in the same database.
         pool_size: connections at most.
         timeout_s: how long the server may be silent.
+        longest_s: how long one exchange may take, however much moves.
         circuit: keeps calls from a server that is away.
+        incarnation: which life of which actor this is; with it, what an outage loses is remembered on this machine's
+            disk, so that it outlives this process.
     """
 
     def __init__(
@@ -66,72 +68,93 @@ class RedisCache:
         *,
         pool_size: int = 8,
         timeout_s: float = 1.0,
+        longest_s: float = DEFAULT_LONGEST_S,
         circuit: Circuit | None = None,
+        incarnation: Incarnation | None = None,
     ) -> None:
+        self.size_limit = SizeLimit(
+            _MAX_VALUE_BYTES,
+            f"a Redis server takes {_MAX_VALUE_BYTES:,} at most (its proto-max-bulk-len); storage.artifacts takes more",
+        )
         self._url = url
         encoded = prefix.replace("%", "%25").replace(":", "%3A")
         self._stem = encode_key(f"{encoded}:")
         self._operations_stem = encode_key(f"{encoded}%op:")
         self._pool_size = pool_size
         self._timeout_s = timeout_s
+        self._longest_s = longest_s
         self._circuit = circuit or Circuit(url.masked)
         self._counters = CacheCounters()
-        self._lost = LostWrites(self._pattern(b"*"))
-        self._warned: set[str] = set()
+        journal = None if incarnation is None else LossJournal(f"{url.fingerprint_text} {encoded}", incarnation)
+        self._lost = LostWrites(self._pattern(b"*"), journal)
+        self._barred = self._lost.barred
         self._opening = threading.Lock()
-        self._pool: RedisPool | None = None
+        self._server = Server(
+            url.masked,
+            timeout_s=timeout_s,
+            circuit=self._circuit,
+            lost=self._lost,
+            counters=self._counters,
+            probe=self._operations_stem,
+        )
 
     def open(self) -> None:
         """See ``Cache.open``."""
         with self._opening:
-            if self._pool is None:
-                self._pool = self._connect()
+            if not self._server.is_open:
+                self._connect()
 
-    def _connect(self) -> RedisPool:
+    def _connect(self) -> None:
         place = self._url.masked
-        pool = RedisPool(self._url.resolve("cache"), place, pool_size=self._pool_size, timeout_s=self._timeout_s)
+        pool = RedisPool(
+            self._url.resolve("cache"),
+            place,
+            pool_size=self._pool_size,
+            timeout_s=self._timeout_s,
+            longest_s=self._longest_s,
+        )
+        failure: BackendUnavailable | None = None
         try:
             told, found = pool.exchange([("INFO", "server"), ("EXISTS", self._stem)])
             _check_server(place, told, found)
         except BackendUnavailable as error:
-            self._counters.count_error(str(error))
-            self._circuit.open(str(error))
+            failure = error
         except BaseException:
             pool.close()
             raise
-        else:
-            self._circuit.succeed(Admission.PROBE)
-        return pool
+        self._server.open(pool, failure)
 
     def close(self) -> None:
         """See ``Cache.close``."""
         with self._opening:
-            if self._pool is not None:
-                self._pool.close()
-                self._pool = None
+            self._server.close()
 
     # Reads
 
     def get(self, keys: Sequence[str]) -> list[bytes | None]:
         """See ``Cache.get``."""
-        portions = list(_portions(self._names(keys)))
-        replies = self._ask([("MGET", *names) for names in portions])
+        portions = list(name_portions(self._names(keys)))
+        replies = self._server.ask([("MGET", *names) for names in portions])
         values: list[bytes | None] = []
         for names, reply in zip(portions, replies, strict=True):
-            values += [None] * len(names) if isinstance(reply, Refusal) else reply
+            found = [None] * len(names) if isinstance(reply, Refusal) else reply
+            values += [None if self._barred.hide(name) else value for name, value in zip(names, found, strict=True)]
         self._counters.count_reads(values)
         return values
 
     def exists(self, keys: Sequence[str]) -> list[bool]:
         """See ``Cache.exists``."""
-        return [reply == 1 for reply in self._ask([("EXISTS", name) for name in self._names(keys)])]
+        names = self._names(keys)
+        replies = self._server.ask([("EXISTS", name) for name in names])
+        return [reply == 1 and not self._barred.hide(name) for name, reply in zip(names, replies, strict=True)]
 
     def ttl_s(self, key: str) -> float | None:
         """See ``Cache.ttl_s``."""
-        [left_ms] = self._ask([("PTTL", name) for name in self._names([key])])
+        [name] = self._names([key])
+        [left_ms] = self._server.ask([("PTTL", name)])
         if isinstance(left_ms, Refusal):
             raise NotFoundError(f"{self._url.masked} does not tell of the key {key!r}: {left_ms.reason}")
-        if left_ms == -2:  # noqa: PLR2004 - the server's word for "no such key"; -1 is "no limit"
+        if left_ms == -2 or self._barred.hide(name):  # noqa: PLR2004 - the server's word for "no such key"; -1 is "no limit"
             raise NotFoundError(f"{self._url.masked} has no key {key!r}")
         return None if left_ms == -1 else left_ms / 1000
 
@@ -143,12 +166,15 @@ class RedisCache:
         expiry: Command = () if ttl_s is None else ("PX", math.ceil(ttl_s * 1000))
         fitting = [(key, value) for key, value in items if len(value) <= _MAX_VALUE_BYTES]
         names = self._names([key for key, _ in fitting])
-        replies = self._ask([("SET", name, value, *expiry) for name, (_, value) in zip(names, fitting, strict=True)])
+        replies = self._server.ask(
+            [("SET", name, value, *expiry) for name, (_, value) in zip(names, fitting, strict=True)]
+        )
         lost = [name for name, reply in zip(names, replies, strict=True) if isinstance(reply, Refusal)]
         if len(fitting) < len(items):
             lost += self._names([key for key, value in items if len(value) > _MAX_VALUE_BYTES])
             self._counters.count_error("a value was larger than the server accepts")
-        self._drop(lost)
+        self._barred.renew(name for name, reply in zip(names, replies, strict=True) if not isinstance(reply, Refusal))
+        self._server.drop(lost)
         return len(items) - len(lost)
 
     def increment(self, key: str, amount: int, operation_id: str) -> int | None:
@@ -156,7 +182,12 @@ class RedisCache:
         [name] = self._names([key])
         operation = self._operations_stem + encode_key(operation_id)
         added = check_counter(key, amount)
-        [total] = self._ask([("EVAL", _INCREMENT_ONCE, 2, name, operation, added, _REMEMBERED_S)])
+        if self._barred.hide(name):
+            self.delete([key])
+        if self._barred.hide(name):
+            self._counters.count_dropped(1)
+            return None
+        [total] = self._server.ask([("EVAL", _INCREMENT_ONCE, 2, name, operation, added, _REMEMBERED_S)])
         if not isinstance(total, Refusal):
             return int(total)
         if total.is_about_value:
@@ -166,13 +197,14 @@ class RedisCache:
 
     def delete(self, keys: Sequence[str]) -> int:
         """See ``Cache.delete``."""
-        portions = list(_portions(self._names(keys)))
-        replies = self._ask([("UNLINK", *names) for names in portions])
+        portions = list(name_portions(self._names(keys)))
+        replies = self._server.ask([("UNLINK", *names) for names in portions])
         number = 0
         for names, reply in zip(portions, replies, strict=True):
             if isinstance(reply, Refusal):
-                self._drop(names)
+                self._server.drop(names)
             else:
+                self._barred.renew(names)
                 number += reply
         return number
 
@@ -189,10 +221,11 @@ class RedisCache:
         return self.delete_prefix("")
 
     def _delete_all(self, pattern: bytes) -> int:
-        number, is_complete = unlink_matching(self._ask, pattern)
-        if not is_complete:
-            self._lost.add(patterns=[pattern])
-            self._counters.count_dropped(1)
+        number, refusal = unlink_matching(self._server.ask, pattern)
+        if refusal is None:
+            self._barred.lift(pattern)
+        else:
+            self._server.drop(patterns=[pattern])
         return number
 
     def statistics(self) -> CacheStatistics:
@@ -216,74 +249,23 @@ class RedisCache:
 
     def _measure(self) -> tuple[int | None, int | None]:
         """Count keys and bytes, of a small database only."""
-        [total] = self._ask([("DBSIZE",)])
+        [total] = self._server.ask([("DBSIZE",)])
         if isinstance(total, Refusal) or total > _MAX_COUNTED_KEYS:
             return None, None
         names: set[bytes] = set()
-        for page in scan(self._ask, self._pattern(b"*")):
+        for page in scan(self._server.ask, self._pattern(b"*")):
             if isinstance(page, Refusal):
                 return None, None
             names.update(page)
-        lengths = self._ask([("STRLEN", name) for name in names])
+        lengths = self._server.ask([("STRLEN", name) for name in names])
         values_bytes = sum(length for length in lengths if not isinstance(length, Refusal))
         return len(names), values_bytes + sum(len(name) - len(self._stem) for name in names)
-
-    # The way to the server
 
     def _names(self, keys: Sequence[str]) -> list[bytes]:
         return [self._stem + encode_key(key) for key in keys]
 
     def _pattern(self, pattern: bytes) -> bytes:
         return escape(self._stem) + pattern
-
-    def _ask(self, commands: Sequence[Command]) -> list[Reply]:
-        """Ask the server in one round trip; while it is away, every reply is a refusal."""
-        pool = self._pool
-        if pool is None:
-            raise BackendUnavailable(f"{self._url.masked} is not open")
-        admission = self._circuit.admit() if commands else Admission.REFUSED
-        if admission is Admission.REFUSED:
-            return [_AWAY] * len(commands)
-        try:
-            replies = self._exchange(pool, commands) if self._settle(pool) else [_AWAY] * len(commands)
-        except (BackendUnavailable, ConfigurationError) as error:
-            self._counters.count_error(str(error))
-            self._circuit.fail(admission, str(error))
-            return [_AWAY] * len(commands)
-        except BaseException:
-            self._circuit.fail(admission, "the call was interrupted")
-            raise
-        self._circuit.succeed(admission)
-        return replies
-
-    def _exchange(self, pool: RedisPool, commands: Sequence[Command]) -> list[Reply]:
-        replies = pool.exchange(commands)
-        self._note_refusals(replies)
-        return replies
-
-    def _settle(self, pool: RedisPool) -> bool:
-        """Delete what was written or deleted in vain, before anybody reads it; False where the server refuses that."""
-        return self._lost.settle(lambda lost: self._delete_lost(pool, lost), self._timeout_s)
-
-    def _delete_lost(self, pool: RedisPool, lost: LostBatch) -> bool:
-        ask = partial(self._exchange, pool)
-        if not all(unlink_matching(ask, pattern)[1] for pattern in lost.patterns):
-            return False
-        replies = ask([("UNLINK", *names) for names in _portions(list(lost.names))]) if lost.names else []
-        return not any(isinstance(reply, Refusal) for reply in replies)
-
-    def _drop(self, names: Sequence[bytes]) -> None:
-        if names:
-            self._lost.add(names)
-            self._counters.count_dropped(len(names))
-
-    def _note_refusals(self, replies: Sequence[Reply]) -> None:
-        for reply in replies:
-            if isinstance(reply, Refusal) and not reply.is_about_value:
-                self._counters.count_error(reply.reason)
-                if reply.reason not in self._warned:
-                    self._warned.add(reply.reason)
-                    _log.warning("%s refuses commands: %s", self._url.masked, reply.reason)
 
 
 def _check_server(place: str, told: Reply, found: Reply) -> None:
@@ -294,7 +276,3 @@ def _check_server(place: str, told: Reply, found: Reply) -> None:
         )
     if isinstance(found, Refusal):
         raise ConfigurationError(f"{place} refuses to be read: {found.reason}. Correct the URL or the user's rights.")
-
-
-def _portions(names: list[bytes]) -> Iterator[list[bytes]]:
-    return (names[start : start + KEYS_AT_ONCE] for start in range(0, len(names), KEYS_AT_ONCE))

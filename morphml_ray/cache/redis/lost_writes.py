@@ -4,10 +4,13 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from morphml_ray.cache.redis.barred_keys import BarredKeys
+from morphml_ray.cache.redis.loss_journal import LossJournal
 from morphml_ray.errors import BackendUnavailable
 
 MAX_KEYS = 10_000
 MAX_PATTERNS = 100
+MAX_BYTES = 16_000_000
 
 
 class LostBatch(NamedTuple):
@@ -25,27 +28,49 @@ class LostWrites:
 
     Args:
         everything: the pattern of all keys.
+        journal: remembers it beyond this process.
+
+    Attributes:
+        barred: what cannot be deleted, since the user may not; ``settle``'s function adds to it.
     """
 
-    def __init__(self, everything: bytes) -> None:
+    def __init__(self, everything: bytes, journal: LossJournal | None = None) -> None:
+        self.barred = BarredKeys(everything)
         self._everything = everything
+        self._journal = journal
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._is_settling = False
-        self._names: set[bytes] = set()
-        self._patterns: set[bytes] = set()
+        self._lost = LostBatch(set(), set())
+        self._lost_meanwhile: LostBatch | None = None  # None while nobody deletes
+        self._noted_bytes = 0
 
     def __bool__(self) -> bool:
         with self._lock:
-            return bool(self._is_settling or self._names or self._patterns)
+            return any(self._lost)
+
+    def open(self) -> None:
+        """Take over what those before this process have lost."""
+        if self._journal is not None:
+            names, patterns, is_all = self._journal.open()
+            self.add(names, patterns if is_all else {self._everything})
+
+    def close(self) -> None:
+        """Leave what is still lost to those after this process."""
+        if self._journal is not None:
+            self._journal.close()
 
     def add(self, names: Iterable[bytes] = (), patterns: Iterable[bytes] = ()) -> None:
         """Remember names, and patterns of names."""
+        added = LostBatch(set(names), set(patterns))
         with self._lock:
-            self._names.update(names)
-            self._patterns.update(patterns)
-            if len(self._names) > MAX_KEYS or len(self._patterns) > MAX_PATTERNS or self._everything in self._patterns:
-                self._names, self._patterns = set(), {self._everything}
+            new = LostBatch(added.names - self._lost.names, added.patterns - self._lost.patterns)
+            was_everything = self._is_everything(self._lost)
+            self._noted_bytes += sum(map(len, new.names)) + sum(map(len, new.patterns))
+            self._put(self._lost, added)
+            if self._lost_meanwhile is not None:
+                self._put(self._lost_meanwhile, added)
+            if self._journal is not None and not was_everything:
+                self._journal.add(*(self._lost if self._is_everything(self._lost) else new))
 
     def settle(self, delete: Callable[[LostBatch], bool], timeout_s: float) -> bool:
         """Forget what is deleted now. One caller deletes at a time, and until it is done the others wait.
@@ -71,14 +96,35 @@ class LostWrites:
 
     def _settle(self, delete: Callable[[LostBatch], bool]) -> bool:
         with self._lock:
-            self._is_settling = True
-            batch = LostBatch(self._names, self._patterns)
-            self._names, self._patterns = set(), set()
+            batch = LostBatch(set(self._lost.names), set(self._lost.patterns))
+            self._lost_meanwhile = LostBatch(set(), set())
         is_gone = False
         try:
             is_gone = delete(batch)
         finally:
-            if not is_gone:
-                self.add(*batch)
-            self._is_settling = False
+            self._end(is_gone)
         return is_gone
+
+    def _end(self, is_gone: bool) -> None:
+        with self._lock:
+            if is_gone and self._lost_meanwhile is not None:
+                self._lost = self._lost_meanwhile
+            self._lost_meanwhile = None
+            if not any(self._lost) and not self.barred:
+                self._noted_bytes = 0
+                if self._journal is not None:
+                    self._journal.clear()
+
+    # What follows is called with the lock held.
+
+    def _put(self, batch: LostBatch, added: LostBatch) -> None:
+        batch.names.update(added.names)
+        batch.patterns.update(added.patterns)
+        is_too_much = len(batch.names) > MAX_KEYS or len(batch.patterns) > MAX_PATTERNS
+        if is_too_much or self._noted_bytes > MAX_BYTES or self._is_everything(batch):
+            batch.names.clear()
+            batch.patterns.clear()
+            batch.patterns.add(self._everything)
+
+    def _is_everything(self, batch: LostBatch) -> bool:
+        return self._everything in batch.patterns

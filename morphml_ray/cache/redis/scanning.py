@@ -24,15 +24,15 @@ def scan(ask: Ask, pattern: bytes) -> Iterator[list[bytes] | Refusal]:
             return
 
 
-def unlink_matching(ask: Ask, pattern: bytes) -> tuple[int, bool]:
-    """Delete the keys that match; gives how many there were, and whether it came to the end."""
+def unlink_matching(ask: Ask, pattern: bytes) -> tuple[int, Refusal | None]:
+    """Delete the keys that match; gives how many there were, and why it did not come to the end."""
     number = 0
     for names in scan(ask, pattern):
         if isinstance(names, Refusal):
-            return number, False
+            return number, names
         if names:
             [deleted] = ask([("UNLINK", *names)])
             if isinstance(deleted, Refusal):
-                return number, False
+                return number, deleted
             number += deleted
-    return number, True
+    return number, None
