@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import psycopg2
@@ -18,7 +19,11 @@ import redis
 
 from morphml_ray.artifacts.s3 import S3ArtifactBackend
 from morphml_ray.config import BackendUrl
+from morphml_ray.database.sql import SqlDatabase
 from morphml_ray.devstack import DevStack, PostgresServer, SeaweedServer, ValkeyServer
+
+if TYPE_CHECKING:
+    from types_boto3_s3.client import S3Client
 
 
 @contextlib.contextmanager
@@ -58,10 +63,36 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
+def postgres(server_directory: Path) -> Iterator[PostgresServer]:
+    """A database server of the test's own, which it may stop and kill."""
+    server = PostgresServer(server_directory)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """The URL of an empty database of the test's own."""
     name = f"test_{secrets.token_hex(6)}"
     yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: PostgresServer) -> str:
+    """The name of a database with our tables and no rows: migrating takes a second, copying a tenth."""
+    name = "migrated"
+    with contextlib.closing(SqlDatabase(BackendUrl(postgres_server.create_database(name)))) as database:
+        database.open()
+    return name
+
+
+@pytest.fixture
+def migrated_url(postgres_server: PostgresServer, migrated_template: str) -> Iterator[str]:
+    """The URL of a database of the test's own that has our tables already."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield postgres_server.create_database(name, template=migrated_template)
     postgres_server.drop_database(name)
 
 
@@ -95,17 +126,32 @@ def s3_server() -> Iterator[SeaweedServer]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def s3_client(s3_server: SeaweedServer) -> "Iterator[S3Client]":
+    """A client of the bucket that all tests share: making one takes longer than what a test does with it."""
+    url = s3_server.bucket_url("morphml", with_credentials=True)
+    with opened_store(url) as store, store._bucket.working("tidying up") as client:
+        yield client
+
+
 @pytest.fixture
-def artifacts_url(s3_server: SeaweedServer) -> Iterator[str]:
+def artifacts_url(s3_server: SeaweedServer, s3_client: "S3Client") -> Iterator[str]:
     """The URL, with credentials, of a prefix of the test's own, empty; no unfinished upload may be left there."""
     prefix = f"test-{secrets.token_hex(6)}"
-    url = s3_server.bucket_url("morphml", prefix, with_credentials=True)
-    yield url
-    with opened_store(url) as store:
-        left = store.purge_uploads(0)
-    with opened_store(s3_server.bucket_url("morphml", with_credentials=True)) as bucket:
-        bucket.delete_prefix(prefix)
+    yield s3_server.bucket_url("morphml", prefix, with_credentials=True)
+    left = s3_client.list_multipart_uploads(Bucket="morphml", Prefix=f"{prefix}/").get("Uploads", [])
+    for upload in left:
+        s3_client.abort_multipart_upload(Bucket="morphml", Key=upload["Key"], UploadId=upload["UploadId"])
+    delete_objects(s3_client, f"{prefix}/")
     assert not left, "the test left unfinished uploads behind"
+
+
+def delete_objects(client: "S3Client", prefix: str) -> None:
+    """Empty a prefix of the bucket that tests share."""
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket="morphml", Prefix=prefix):
+        keys = [{"Key": found["Key"]} for found in page.get("Contents", [])]
+        if keys:
+            client.delete_objects(Bucket="morphml", Delete={"Objects": keys, "Quiet": True})
 
 
 @contextlib.contextmanager
