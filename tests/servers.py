@@ -4,6 +4,7 @@ A server that cannot start is an error of every test that asks for it, never a s
 """
 
 import contextlib
+import functools
 import secrets
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ import psutil
 import psycopg2
 import pytest
 import redis
+from botocore.loaders import JSONFileLoader
 
 from morphml_ray.artifacts.s3 import S3ArtifactBackend
 from morphml_ray.config import BackendUrl
@@ -24,6 +26,7 @@ from morphml_ray.devstack import DevStack, PostgresServer, SeaweedServer, Valkey
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
+    from types_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 
 @contextlib.contextmanager
@@ -36,6 +39,15 @@ def reachable_directory() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_are_read_once() -> Iterator[None]:
+    """Boto3 would read the description of S3, a megabyte of JSON, anew for each of hundreds of clients."""
+    read = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        yield
 
 
 @pytest.fixture
@@ -149,7 +161,7 @@ def artifacts_url(s3_server: SeaweedServer, s3_client: "S3Client") -> Iterator[s
 def delete_objects(client: "S3Client", prefix: str) -> None:
     """Empty a prefix of the bucket that tests share."""
     for page in client.get_paginator("list_objects_v2").paginate(Bucket="morphml", Prefix=prefix):
-        keys = [{"Key": found["Key"]} for found in page.get("Contents", [])]
+        keys: list[ObjectIdentifierTypeDef] = [{"Key": found["Key"]} for found in page.get("Contents", [])]
         if keys:
             client.delete_objects(Bucket="morphml", Delete={"Objects": keys, "Quiet": True})
 

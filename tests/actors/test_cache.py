@@ -213,9 +213,10 @@ def test_tasks_share_it(cache: mr.DistributedCache) -> None:
 
 def test_many_keys_are_one_call(cache: mr.DistributedCache) -> None:
     values = {f"key {number}": [number] * 10 for number in range(2000)}
+    hits_before = cache.get_statistics()["hits"]
     assert cache.set_multiple(values) == 2000
     assert cache.get_multiple(values) == values
-    assert cache.get_statistics()["hits"] == 2000
+    assert cache.get_statistics()["hits"] - hits_before == 2000
     assert cache.clear_all() == 2000
 
 
