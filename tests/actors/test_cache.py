@@ -197,7 +197,7 @@ def test_wrong_keys_are_refused_in_the_caller(cache: mr.DistributedCache) -> Non
 
 
 def test_tasks_share_it(cache: mr.DistributedCache) -> None:
-    @ray.remote(num_cpus=0)
+    @ray.remote(num_cpus=1)  # four at once, by four processes
     def work(cache: mr.DistributedCache, number: int) -> tuple[int | None, dict[str, Any]]:
         cache.set(f"value {number}", {"number": (number,)})
         return cache.increment("finished"), cache.get_multiple(["shared", "missing"])

@@ -180,7 +180,7 @@ def test_lessons_01_02_racing_saves_of_permuted_graphs_give_one_row_each(shared_
     experiment = shared_storage.experiment("race")
     chains = [[f"op{i}", f"op{(i * 7) % 20}", "end"] for i in range(20)]
 
-    @ray.remote(num_cpus=0)
+    @ray.remote(num_cpus=1)  # four at once, by four processes
     def save_all(experiment: mr.Experiment, chains: list[list[str]], seed: int) -> list[int]:
         rng = np.random.default_rng(seed)
         ids = []
@@ -202,7 +202,7 @@ def test_lessons_01_02_racing_saves_of_permuted_graphs_give_one_row_each(shared_
 def test_lesson_04_counters_do_not_lose_updates(shared_storage: mr.Storage) -> None:
     experiment = shared_storage.experiment("counts")
 
-    @ray.remote(num_cpus=0)
+    @ray.remote(num_cpus=1)  # the same
     def save(experiment: mr.Experiment, worker: int) -> None:
         for number in range(25):
             experiment.record({"worker": worker, "number": number}, 1.0)

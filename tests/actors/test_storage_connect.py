@@ -101,7 +101,7 @@ def test_another_protocol_version_is_a_conflict(
 
 
 def test_racing_connects_get_one_actor(namespace: str, tmp_path: Path) -> None:
-    @ray.remote(num_cpus=0)
+    @ray.remote(num_cpus=1)  # four at once, by four processes
     def race(namespace: str, root: str) -> int:
         return int(mr.connect(root=root, namespace=namespace).status()["database"]["pid"])
 

@@ -22,7 +22,7 @@ from morphml_ray.devstack import PostgresServer
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 # What each writer does after the outage.
-MORE = 10
+MORE = 20
 
 
 class Writer:
@@ -73,7 +73,7 @@ def kill_actor(storage: mr.Storage) -> int:
 
 def test_lesson_49_killing_the_actor_loses_and_doubles_nothing(storage: mr.Storage, tmp_path: Path) -> None:
     experiment = storage.experiment("chaos")
-    writers = [start_writer(experiment, worker) for worker in range(8)]
+    writers = [start_writer(experiment, worker) for worker in range(4)]
     work = [writer.write.remote(tmp_path / "over") for writer in writers]
     wait_until(lambda: experiment.statistics()["num_evaluations"] > 50, 60)
     pid = kill_actor(storage)
@@ -141,7 +141,7 @@ def test_lesson_05_connections_do_not_grow_with_workers(postgres_storage: mr.Sto
                 (found,) = cursor.fetchone() or (0,)
                 most = max(most, found)
 
-    @ray.remote(num_cpus=0)
+    @ray.remote(num_cpus=0.25)  # sixteen at once, by sixteen processes
     def use(experiment: mr.Experiment, worker: int) -> None:
         for number in range(10):
             experiment.record({"worker": worker, "number": number}, 1.0)
