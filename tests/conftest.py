@@ -98,10 +98,11 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture
-def storage(namespace: str, database_url: str, tmp_path: Path) -> Iterator[mr.Storage]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage(request: pytest.FixtureRequest, namespace: str, tmp_path: Path) -> Iterator[mr.Storage]:
     """A storage of the test's own, on each technology."""
-    found = mr.connect(database=database_url, root=str(tmp_path / "store"), namespace=namespace)
+    url = None if request.param == "sqlite" else request.getfixturevalue("migrated_url")
+    found = mr.connect(database=url, root=str(tmp_path / "store"), namespace=namespace)
     yield found
     found.shutdown()
 
@@ -115,9 +116,9 @@ def sqlite_storage(namespace: str, tmp_path: Path) -> Iterator[mr.Storage]:
 
 
 @pytest.fixture
-def postgres_storage(namespace: str, postgres_url: str, tmp_path: Path) -> Iterator[mr.Storage]:
+def postgres_storage(namespace: str, migrated_url: str, tmp_path: Path) -> Iterator[mr.Storage]:
     """A storage of the test's own on PostgreSQL."""
-    found = mr.connect(database=postgres_url, root=str(tmp_path / "store"), namespace=namespace)
+    found = mr.connect(database=migrated_url, root=str(tmp_path / "store"), namespace=namespace)
     yield found
     found.shutdown()
 

@@ -123,7 +123,7 @@ def test_a_killed_worker_loses_only_what_was_not_acknowledged(sqlite_storage: mr
     assert experiment.record({"after": 1}, 1.0)
 
 
-def test_lesson_05_connections_do_not_grow_with_workers(postgres_storage: mr.Storage, postgres_url: str) -> None:
+def test_lesson_05_connections_do_not_grow_with_workers(postgres_storage: mr.Storage, migrated_url: str) -> None:
     experiment = postgres_storage.experiment("many")
     most = 0
     is_over = threading.Event()
@@ -134,7 +134,7 @@ def test_lesson_05_connections_do_not_grow_with_workers(postgres_storage: mr.Sto
 
     def watch() -> None:
         nonlocal most
-        with closing(psycopg2.connect(postgres_url)) as connection, connection.cursor() as cursor:
+        with closing(psycopg2.connect(migrated_url)) as connection, connection.cursor() as cursor:
             connection.autocommit = True
             while not is_over.wait(0.02):
                 cursor.execute(others)
