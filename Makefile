@@ -1,10 +1,12 @@
 # `make help` lists the targets. Everything lives in .venv inside this folder, made on first use.
 #
 # Settings: PYTHON=python3.12 chooses the interpreter for a new .venv; ARGS='...' is passed on to what a target runs;
-# BENCH=cache, artifacts or scale chooses another benchmark.
+# BENCH=cache, artifacts or scale chooses another benchmark; WORKERS is the number of processes that share the tests, each
+# with a Ray and servers of its own.
 
 PYTHON ?= python3
 ARGS ?=
+WORKERS ?= 2
 BENCH ?= record_results
 
 VENV := .venv
@@ -22,8 +24,8 @@ PROSE := docs README.md CONTRIBUTING.md CHANGELOG.md Makefile pyproject.toml .ci
 demo: $(VENV)/.demo ## Watch an architecture search record its results (about a minute)
 	@$(BIN)/python examples/digits_evolution.py $(ARGS)
 
-test: $(VENV)/.test ## Run the whole suite against real servers (ARGS='-k name' selects)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test ## Run the whole suite against real servers, with its coverage (ARGS='-k name' selects)
+	@$(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(or $(ARGS),--cov)
 
 check: $(VENV)/.test ## Formatting, lint, types, layers and spelling: runs all, changes nothing
 	@failed=; \

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
+
 # Before anything imports Ray: sockets below it have a short limit, and workers inherit the rest.
 RAY_TMPDIR = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))
 os.environ["RAY_TMPDIR"] = str(RAY_TMPDIR)
@@ -26,6 +28,31 @@ from ray.util import list_named_actors  # noqa: E402 - the same
 import morphml_ray as mr  # noqa: E402 - the same
 
 pytest_plugins = ["servers", "s3_doubles"]
+
+
+# One process of the two has the actors that tests share, whoever asks for them.
+SHARED = {"files_storage", "servers_storage", "local_store", "store", "cache", "shared_storage"}
+# Long tests that share nothing with the others of their file.
+APART = ("tests/acceptance", "tests/chaos")
+# With the short ones at the end two processes end together.
+ORDER = ("tests/actors", "tests/chaos", "tests/acceptance", "tests", "tests/contracts", "tests/unit")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what stays together when tests run in two processes, and begin with what takes long."""
+    for item in items:
+        name = item.path.name
+        if not SHARED.isdisjoint(getattr(item, "fixturenames", ())):
+            name = "shared"
+        elif folder_of(item) in APART:
+            name = item.name
+        item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: ORDER.index(folder_of(item)))
+
+
+def folder_of(item: pytest.Item) -> str:
+    return item.path.parent.relative_to(ROOT).as_posix()
 
 
 def pytest_unconfigure() -> None:
@@ -71,10 +98,11 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture
-def storage(namespace: str, database_url: str, tmp_path: Path) -> Iterator[mr.Storage]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def storage(request: pytest.FixtureRequest, namespace: str, tmp_path: Path) -> Iterator[mr.Storage]:
     """A storage of the test's own, on each technology."""
-    found = mr.connect(database=database_url, root=str(tmp_path / "store"), namespace=namespace)
+    url = None if request.param == "sqlite" else request.getfixturevalue("migrated_url")
+    found = mr.connect(database=url, root=str(tmp_path / "store"), namespace=namespace)
     yield found
     found.shutdown()
 
@@ -88,9 +116,9 @@ def sqlite_storage(namespace: str, tmp_path: Path) -> Iterator[mr.Storage]:
 
 
 @pytest.fixture
-def postgres_storage(namespace: str, postgres_url: str, tmp_path: Path) -> Iterator[mr.Storage]:
+def postgres_storage(namespace: str, migrated_url: str, tmp_path: Path) -> Iterator[mr.Storage]:
     """A storage of the test's own on PostgreSQL."""
-    found = mr.connect(database=postgres_url, root=str(tmp_path / "store"), namespace=namespace)
+    found = mr.connect(database=migrated_url, root=str(tmp_path / "store"), namespace=namespace)
     yield found
     found.shutdown()
 

@@ -4,6 +4,7 @@ A server that cannot start is an error of every test that asks for it, never a s
 """
 
 import contextlib
+import functools
 import secrets
 import shutil
 import subprocess
@@ -11,15 +12,22 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import psycopg2
 import pytest
 import redis
+from botocore.loaders import JSONFileLoader
 
 from morphml_ray.artifacts.s3 import S3ArtifactBackend
 from morphml_ray.config import BackendUrl
+from morphml_ray.database.sql import SqlDatabase
 from morphml_ray.devstack import DevStack, PostgresServer, SeaweedServer, ValkeyServer
+
+if TYPE_CHECKING:
+    from types_boto3_s3.client import S3Client
+    from types_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 
 @contextlib.contextmanager
@@ -32,6 +40,15 @@ def reachable_directory() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_are_read_once() -> Iterator[None]:
+    """Boto3 would read the description of S3, a megabyte of JSON, anew for each of hundreds of clients."""
+    read = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        yield
 
 
 @pytest.fixture
@@ -75,11 +92,46 @@ def postgres_server() -> Iterator[PostgresServer]:
         server.stop()
 
 
+@contextlib.contextmanager
+def running_postgres(directory: Path) -> Iterator[PostgresServer]:
+    """Run a database server alone, in a third of the time of a devstack."""
+    server = PostgresServer(directory)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def postgres(server_directory: Path) -> Iterator[PostgresServer]:
+    """A database server of the test's own, which it may stop and kill."""
+    with running_postgres(server_directory) as server:
+        yield server
+
+
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """The URL of an empty database of the test's own."""
     name = f"test_{secrets.token_hex(6)}"
     yield postgres_server.create_database(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: PostgresServer) -> str:
+    """The name of a database with our tables and no rows: migrating takes a second, copying a tenth."""
+    name = "migrated"
+    with contextlib.closing(SqlDatabase(BackendUrl(postgres_server.create_database(name)))) as database:
+        database.open()
+    return name
+
+
+@pytest.fixture
+def migrated_url(postgres_server: PostgresServer, migrated_template: str) -> Iterator[str]:
+    """The URL of a database of the test's own that has our tables already."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield postgres_server.create_database(name, template=migrated_template)
     postgres_server.drop_database(name)
 
 
@@ -113,17 +165,32 @@ def s3_server() -> Iterator[SeaweedServer]:
         server.kill()  # its data go, too; a clean end takes more than a second
 
 
+@pytest.fixture(scope="session")
+def s3_client(s3_server: SeaweedServer) -> "Iterator[S3Client]":
+    """A client of the bucket that all tests share: making one takes longer than what a test does with it."""
+    url = s3_server.bucket_url("morphml", with_credentials=True)
+    with opened_store(url) as store, store._bucket.working("tidying up") as client:
+        yield client
+
+
 @pytest.fixture
-def artifacts_url(s3_server: SeaweedServer) -> Iterator[str]:
+def artifacts_url(s3_server: SeaweedServer, s3_client: "S3Client") -> Iterator[str]:
     """The URL, with credentials, of a prefix of the test's own, empty; no unfinished upload may be left there."""
     prefix = f"test-{secrets.token_hex(6)}"
-    url = s3_server.bucket_url("morphml", prefix, with_credentials=True)
-    yield url
-    with opened_store(url) as store:
-        left = store.purge_uploads(0)
-    with opened_store(s3_server.bucket_url("morphml", with_credentials=True)) as bucket:
-        bucket.delete_prefix(prefix)
+    yield s3_server.bucket_url("morphml", prefix, with_credentials=True)
+    left = s3_client.list_multipart_uploads(Bucket="morphml", Prefix=f"{prefix}/").get("Uploads", [])
+    for upload in left:
+        s3_client.abort_multipart_upload(Bucket="morphml", Key=upload["Key"], UploadId=upload["UploadId"])
+    delete_objects(s3_client, f"{prefix}/")
     assert not left, "the test left unfinished uploads behind"
+
+
+def delete_objects(client: "S3Client", prefix: str) -> None:
+    """Empty a prefix of the bucket that tests share."""
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket="morphml", Prefix=prefix):
+        keys: list[ObjectIdentifierTypeDef] = [{"Key": found["Key"]} for found in page.get("Contents", [])]
+        if keys:
+            client.delete_objects(Bucket="morphml", Delete={"Objects": keys, "Quiet": True})
 
 
 @contextlib.contextmanager

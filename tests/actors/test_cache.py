@@ -200,7 +200,7 @@ def test_wrong_keys_are_refused_in_the_caller(cache: mr.DistributedCache) -> Non
 
 
 def test_tasks_share_it(cache: mr.DistributedCache) -> None:
-    @ray.remote(num_cpus=0)
+    @ray.remote(num_cpus=1)  # four at once, by four processes
     def work(cache: mr.DistributedCache, number: int) -> tuple[int | None, dict[str, Any]]:
         cache.set(f"value {number}", {"number": (number,)})
         return cache.increment("finished"), cache.get_multiple(["shared", "missing"])
@@ -216,9 +216,10 @@ def test_tasks_share_it(cache: mr.DistributedCache) -> None:
 
 def test_many_keys_are_one_call(cache: mr.DistributedCache) -> None:
     values = {f"key {number}": [number] * 10 for number in range(2000)}
+    hits_before = cache.get_statistics()["hits"]
     assert cache.set_multiple(values) == 2000
     assert cache.get_multiple(values) == values
-    assert cache.get_statistics()["hits"] == 2000
+    assert cache.get_statistics()["hits"] - hits_before == 2000
     assert cache.clear_all() == 2000
 
 

@@ -19,13 +19,15 @@ CHAIN: dict[str, Any] = {
 }
 
 
-def test_the_example_of_the_design(storage: mr.Storage) -> None:
-    experiment = storage.experiment("digits", objectives={"accuracy": "max", "params": "min"}, config={"a": (1, 2)})
+def test_the_example_of_the_design(shared_storage: mr.Storage) -> None:
+    experiment = shared_storage.experiment(
+        "digits", objectives={"accuracy": "max", "params": "min"}, config={"a": (1, 2)}
+    )
     first = experiment.record(CHAIN, np.float32(0.5), {"params": np.int64(10)}, generation=3, worker_id="w", duration=2)
     second = experiment.record({"lr": 0.1}, 0.75, {"params": 7}, seed=1, fidelity={"epochs": 5}, parents=(first,))
     best = experiment.best(10)
     assert [record.id for record in best] == [second, first]
-    assert best[1].architecture_hash == storage.database.hash_architecture(best[1].architecture)
+    assert best[1].architecture_hash == shared_storage.database.hash_architecture(best[1].architecture)
     assert (best[1].metrics, best[1].generation, best[1].worker_id) == ({"params": 10}, 3, "w")
     assert (best[0].seed, best[0].fidelity, best[0].parents) == (1, {"epochs": 5}, (first,))
     assert best[0].evaluated_at is not None
@@ -38,12 +40,12 @@ def test_the_example_of_the_design(storage: mr.Storage) -> None:
     frame = experiment.to_pandas()
     assert list(frame.index) == [first, second]
     assert list(frame["params"]) == [10, 7]
-    again = storage.experiment("digits")
+    again = shared_storage.experiment("digits")
     assert (again.id, again.name) == (experiment.id, "digits")
 
 
-def test_every_method_blocks_and_has_remote_with_the_same_value(storage: mr.Storage) -> None:
-    database = storage.database
+def test_every_method_blocks_and_has_remote_with_the_same_value(shared_storage: mr.Storage) -> None:
+    database = shared_storage.database
     number = database.create_experiment("one", {"optimizer": "random"})
     saved = database.save_architecture(number, CHAIN, 1.0)
     key = database.hash_architecture(CHAIN)
@@ -84,8 +86,8 @@ def test_every_method_blocks_and_has_remote_with_the_same_value(storage: mr.Stor
     assert found.optimizer == "random"
 
 
-def test_absence_and_wrong_arguments(sqlite_storage: mr.Storage) -> None:
-    database: Any = sqlite_storage.database  # untyped: the arguments are wrong on purpose
+def test_absence_and_wrong_arguments(shared_sqlite_storage: mr.Storage) -> None:
+    database: Any = shared_sqlite_storage.database  # untyped: the arguments are wrong on purpose
     number = database.create_experiment("one", {})
     assert database.get_experiment(4711) is database.get_experiment_by_name("no") is None
     assert database.get_architecture_by_hash("g1:" + "0" * 64) is None
@@ -125,8 +127,8 @@ def test_absence_and_wrong_arguments(sqlite_storage: mr.Storage) -> None:
     assert database.get_experiment_statistics(number)["num_proposals"] == 0
 
 
-def test_a_wrong_record_of_many_is_named_and_nothing_is_stored(sqlite_storage: mr.Storage) -> None:
-    database = sqlite_storage.database
+def test_a_wrong_record_of_many_is_named_and_nothing_is_stored(shared_sqlite_storage: mr.Storage) -> None:
+    database = shared_sqlite_storage.database
     number = database.create_experiment("one", {})
     good = {"architecture": CHAIN, "fitness": 1.0}
     for bad in (
@@ -141,8 +143,8 @@ def test_a_wrong_record_of_many_is_named_and_nothing_is_stored(sqlite_storage: m
     assert database.get_experiment_statistics(number)["num_evaluations"] == 0
 
 
-def test_the_recorder_waits_for_nothing_and_loses_nothing(storage: mr.Storage) -> None:
-    experiment = storage.experiment("one")
+def test_the_recorder_waits_for_nothing_and_loses_nothing(shared_storage: mr.Storage) -> None:
+    experiment = shared_storage.experiment("one")
     with experiment.recorder() as recorder:
         for number in range(2_500):
             recorder.record({"number": number % 2_000}, number / 1e4)
@@ -159,10 +161,10 @@ def test_the_recorder_waits_for_nothing_and_loses_nothing(storage: mr.Storage) -
         recorder.record({"number": 1}, 1.0)
 
 
-def test_errors_of_a_recorder_surface_when_it_flushes(sqlite_storage: mr.Storage) -> None:
-    experiment = sqlite_storage.experiment("one")
+def test_errors_of_a_recorder_surface_when_it_flushes(shared_sqlite_storage: mr.Storage) -> None:
+    experiment = shared_sqlite_storage.experiment("one")
     recorder = experiment.recorder()
-    sqlite_storage.database.delete_experiment("one")
+    shared_sqlite_storage.database.delete_experiment("one")
     for number in range(3):
         recorder.record({"number": number}, 1.0)
     with pytest.raises(mr.NotFoundError, match="3 records were not stored"):
@@ -174,11 +176,11 @@ def test_errors_of_a_recorder_surface_when_it_flushes(sqlite_storage: mr.Storage
     assert isinstance(caught.value.__cause__, mr.NotFoundError)
 
 
-def test_lessons_01_02_racing_saves_of_permuted_graphs_give_one_row_each(storage: mr.Storage) -> None:
-    experiment = storage.experiment("race")
+def test_lessons_01_02_racing_saves_of_permuted_graphs_give_one_row_each(shared_storage: mr.Storage) -> None:
+    experiment = shared_storage.experiment("race")
     chains = [[f"op{i}", f"op{(i * 7) % 20}", "end"] for i in range(20)]
 
-    @ray.remote(num_cpus=0)
+    @ray.remote(num_cpus=1)  # four at once, by four processes
     def save_all(experiment: mr.Experiment, chains: list[list[str]], seed: int) -> list[int]:
         rng = np.random.default_rng(seed)
         ids = []
@@ -197,10 +199,10 @@ def test_lessons_01_02_racing_saves_of_permuted_graphs_give_one_row_each(storage
     assert (statistics["num_evaluations"], statistics["num_duplicates"]) == (20, 300)
 
 
-def test_lesson_04_counters_do_not_lose_updates(storage: mr.Storage) -> None:
-    experiment = storage.experiment("counts")
+def test_lesson_04_counters_do_not_lose_updates(shared_storage: mr.Storage) -> None:
+    experiment = shared_storage.experiment("counts")
 
-    @ray.remote(num_cpus=0)
+    @ray.remote(num_cpus=1)  # the same
     def save(experiment: mr.Experiment, worker: int) -> None:
         for number in range(25):
             experiment.record({"worker": worker, "number": number}, 1.0)
@@ -209,20 +211,22 @@ def test_lesson_04_counters_do_not_lose_updates(storage: mr.Storage) -> None:
     assert experiment.statistics()["num_evaluations"] == len(experiment.history()) == 200
 
 
-def test_a_custom_identity_tells_architectures_apart(sqlite_storage: mr.Storage) -> None:
-    experiment = sqlite_storage.experiment("custom", identity=lambda architecture: str(architecture["name"]))
+def test_a_custom_identity_tells_architectures_apart(shared_sqlite_storage: mr.Storage) -> None:
+    experiment = shared_sqlite_storage.experiment("custom", identity=lambda architecture: str(architecture["name"]))
     first = experiment.record({"name": "a", "note": 1}, 0.5)
     assert experiment.record({"name": "a", "note": 2}, 0.7) == first
     with pytest.raises(mr.ConfigurationError, match="identity"):
-        sqlite_storage.experiment("custom")
-    exact = sqlite_storage.experiment("exact", identity="exact")
+        shared_sqlite_storage.experiment("custom")
+    exact = shared_sqlite_storage.experiment("exact", identity="exact")
     renumbered = {**CHAIN, "nodes": CHAIN["nodes"][::-1]}
     assert exact.record(CHAIN, 1.0) != exact.record(renumbered, 1.0)
-    assert sqlite_storage.experiment("exact").best(1)[0].architecture == CHAIN
+    assert shared_sqlite_storage.experiment("exact").best(1)[0].architecture == CHAIN
 
 
-def test_to_pandas_without_pandas_names_the_extra(sqlite_storage: mr.Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = sqlite_storage.experiment("one")
+def test_to_pandas_without_pandas_names_the_extra(
+    shared_sqlite_storage: mr.Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = shared_sqlite_storage.experiment("one")
     assert len(experiment.to_pandas()) == 0
     monkeypatch.setitem(__import__("sys").modules, "pandas", None)
     with pytest.raises(mr.ConfigurationError, match=r"morphml-ray\[demo\]"):

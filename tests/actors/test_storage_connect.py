@@ -21,19 +21,19 @@ from morphml_ray.rpc import deploy
 from morphml_ray.rpc.deploy import find_actors
 
 
-def test_connect_finds_what_runs(sqlite_storage: mr.Storage, namespace: str) -> None:
-    pid = sqlite_storage.status()["database"]["pid"]
-    assert mr.connect(namespace=namespace).status()["database"]["pid"] == pid
+def test_connect_finds_what_runs(files_storage: mr.Storage, shared_namespace: str) -> None:
+    pid = files_storage.status()["database"]["pid"]
+    assert mr.connect(namespace=shared_namespace).status()["database"]["pid"] == pid
 
     @ray.remote(num_cpus=0)
     def in_a_task(namespace: str) -> int:
         return int(mr.connect(namespace=namespace).status()["database"]["pid"])
 
-    assert ray.get(in_a_task.remote(namespace)) == pid
+    assert ray.get(in_a_task.remote(shared_namespace)) == pid
 
 
-def test_lesson_48_objects_pickle_and_tasks_look_nothing_up(sqlite_storage: mr.Storage) -> None:
-    experiment = sqlite_storage.experiment("one")
+def test_lesson_48_objects_pickle_and_tasks_look_nothing_up(shared_sqlite_storage: mr.Storage) -> None:
+    experiment = shared_sqlite_storage.experiment("one")
 
     @ray.remote(num_cpus=0)
     def use(storage: mr.Storage, experiment: mr.Experiment, database: mr.DatabaseManager) -> list[int]:
@@ -45,7 +45,7 @@ def test_lesson_48_objects_pickle_and_tasks_look_nothing_up(sqlite_storage: mr.S
             two = database.save_architecture(experiment.id, {"a": 2}, 1.0)
             return [one, two, storage.experiment("two").record({"a": 3}, 1.0)]
 
-    ids = ray.get(use.remote(sqlite_storage, experiment, sqlite_storage.database))
+    ids = ray.get(use.remote(shared_sqlite_storage, experiment, shared_sqlite_storage.database))
     assert len(set(ids)) == 3
 
 
@@ -64,12 +64,12 @@ def test_lesson_50_every_error_survives_a_trip_through_ray() -> None:
         assert str(cause) == "what happened, and what to do"
 
 
-def test_facades_raise_our_errors_themselves(sqlite_storage: mr.Storage) -> None:
+def test_facades_raise_our_errors_themselves(shared_sqlite_storage: mr.Storage) -> None:
     with pytest.raises(mr.NotFoundError) as caught:
-        sqlite_storage.database.get_experiment_statistics(5)
+        shared_sqlite_storage.database.get_experiment_statistics(5)
     assert type(caught.value) is mr.NotFoundError
     with pytest.raises(mr.NotFoundError):
-        ray.get(sqlite_storage.database.get_experiment_statistics.remote(5))
+        ray.get(shared_sqlite_storage.database.get_experiment_statistics.remote(5))
 
 
 def test_lesson_52_another_database_under_the_same_name_is_a_conflict(
@@ -92,16 +92,16 @@ def test_lesson_15_a_file_in_use_is_refused(sqlite_storage: mr.Storage, namespac
 
 
 def test_another_protocol_version_is_a_conflict(
-    sqlite_storage: mr.Storage, namespace: str, monkeypatch: pytest.MonkeyPatch
+    files_storage: mr.Storage, shared_namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sqlite_storage.status()
+    assert files_storage.status()
     monkeypatch.setattr(deploy, "PROTOCOL_VERSION", 99)
     with pytest.raises(mr.ConflictError, match="protocol 1"):
-        mr.connect(namespace=namespace)
+        mr.connect(namespace=shared_namespace)
 
 
 def test_racing_connects_get_one_actor(namespace: str, tmp_path: Path) -> None:
-    @ray.remote(num_cpus=0)
+    @ray.remote(num_cpus=1)  # four at once, by four processes
     def race(namespace: str, root: str) -> int:
         return int(mr.connect(root=root, namespace=namespace).status()["database"]["pid"])
 
@@ -121,12 +121,12 @@ def test_a_manager_alone_shares_the_actor_of_its_database(tmp_path: Path) -> Non
     ray.kill(first.channel.handle)
 
 
-def test_a_second_driver_finds_the_storage(sqlite_storage: mr.Storage, namespace: str) -> None:
-    sqlite_storage.experiment("one").record({"a": 1}, 0.25)
+def test_a_second_driver_finds_the_storage(shared_sqlite_storage: mr.Storage, shared_namespace: str) -> None:
+    shared_sqlite_storage.experiment("one").record({"a": 1}, 0.25)
     program = (
         "import json, ray, morphml_ray as mr\n"
         f"ray.init({ray.get_runtime_context().gcs_address!r}, log_to_driver=False)\n"
-        f"storage = mr.connect(namespace={namespace!r})\n"
+        f"storage = mr.connect(namespace={shared_namespace!r})\n"
         "experiment = storage.experiment('one')\n"
         "experiment.record({'a': 2}, 0.5)\n"
         "print(json.dumps([record.fitness for record in experiment.best()]))\n"
@@ -134,7 +134,7 @@ def test_a_second_driver_finds_the_storage(sqlite_storage: mr.Storage, namespace
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [0.5, 0.25]
-    assert sqlite_storage.experiment("one").statistics()["num_evaluations"] == 2
+    assert shared_sqlite_storage.experiment("one").statistics()["num_evaluations"] == 2
 
 
 def test_lesson_51_a_killed_driver_takes_nothing_with_it(namespace: str, tmp_path: Path) -> None:
@@ -189,10 +189,10 @@ def test_status_counts_and_names_the_restarts(sqlite_storage: mr.Storage) -> Non
 
 
 def test_the_command_prints_the_status(
-    sqlite_storage: mr.Storage, namespace: str, capsys: pytest.CaptureFixture[str]
+    files_storage: mr.Storage, shared_namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sqlite_storage.flush()
-    command = [sys.executable, "-m", "morphml_ray.cli", "status", "--namespace", namespace]
+    files_storage.flush()
+    command = [sys.executable, "-m", "morphml_ray.cli", "status", "--namespace", shared_namespace]
     address = ["--address", ray.get_runtime_context().gcs_address]
     done = subprocess.run([*command, *address], capture_output=True, text=True, timeout=120, check=False)
     assert json.loads(done.stdout)["database"]["outage"] is None, done.stderr
@@ -212,21 +212,23 @@ def test_without_ray_the_remedy_is_named() -> None:
     assert "ray.init()" in done.stdout, done.stderr
 
 
-def test_facades_show_no_secret(postgres_storage: mr.Storage, postgres_url: str) -> None:
-    secret = postgres_url.rpartition("@")[0].rpartition(":")[2]
-    shown = f"{postgres_storage!r} {postgres_storage.database!r} {postgres_storage.status()}"
+def test_facades_show_no_secret(servers_storage: mr.Storage, shared_postgres_url: str) -> None:
+    secret = shared_postgres_url.rpartition("@")[0].rpartition(":")[2]
+    shown = f"{servers_storage!r} {servers_storage.database!r} {servers_storage.status()}"
     assert "***" in shown
     assert secret not in shown
     known = str(ray._private.state.actors())
     assert secret not in known
-    handle = postgres_storage.database.channel.handle
+    handle = servers_storage.database.channel.handle
     assert secret.encode() not in pickle.dumps(ray.get(handle.describe.remote()))
 
 
-def test_lesson_16_no_log_of_the_cluster_holds_the_password(postgres_storage: mr.Storage, postgres_url: str) -> None:
-    secret = postgres_url.rpartition("@")[0].rpartition(":")[2].encode()
+def test_lesson_16_no_log_of_the_cluster_holds_the_password(
+    servers_storage: mr.Storage, shared_postgres_url: str
+) -> None:
+    secret = shared_postgres_url.rpartition("@")[0].rpartition(":")[2].encode()
     with pytest.raises(mr.NotFoundError):
-        postgres_storage.database.get_experiment_statistics("no")
+        servers_storage.database.get_experiment_statistics("no")
     temporary = Path(ray.get_runtime_context().get_temp_dir())
     session = ray.get_runtime_context().get_session_name()
     logs = [path for path in (temporary / session / "logs").rglob("*") if path.is_file()]

@@ -22,22 +22,26 @@ def running(namespace: str) -> list[str]:
 
 
 @pytest.fixture
-def wrong(postgres_url: str, cache_url: str, artifacts_url: str) -> dict[str, str]:
-    """URLs with another password."""
-    user, _, host = postgres_url.removeprefix("postgresql://").partition("@")
-    return {
-        "database": f"postgresql://{user.partition(':')[0]}:wrong@{host}",
-        "cache": f"redis://:wrong@{cache_url.rpartition('@')[2]}",
-        "artifacts": f"{artifacts_url.rpartition('=')[0]}=wrong",
-    }
+def right(kind: str, request: pytest.FixtureRequest) -> str:
+    """The URL of a place of this kind."""
+    found: str = request.getfixturevalue({"database": "migrated_url"}.get(kind, f"{kind}_url"))
+    return found
+
+
+@pytest.fixture
+def wrong(kind: str, right: str) -> str:
+    """The same URL with another password."""
+    if kind == "artifacts":
+        return f"{right.rpartition('=')[0]}=wrong"
+    scheme, _, rest = right.partition("://")
+    user, _, host = rest.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}:wrong@{host}"
 
 
 @pytest.mark.parametrize("kind", ["database", "cache", "artifacts"])
-def test_the_next_connection_has_other_settings(
-    kind: str, wrong: dict[str, str], namespace: str, tmp_path: Path
-) -> None:
+def test_the_next_connection_has_other_settings(kind: str, wrong: str, namespace: str, tmp_path: Path) -> None:
     with pytest.raises(mr.ConfigurationError):
-        mr.connect(root=str(tmp_path / "first"), namespace=namespace, **{kind: wrong[kind]})  # type: ignore[arg-type]
+        mr.connect(root=str(tmp_path / "first"), namespace=namespace, **{kind: wrong})  # type: ignore[arg-type]
     assert running(namespace) == []
     storage = mr.connect(root=str(tmp_path / "second"), namespace=namespace)
     assert storage.status()["database"]["is_open"]
@@ -54,17 +58,11 @@ def test_an_outage_of_the_artifacts_leaves_nothing(namespace: str, tmp_path: Pat
 
 @pytest.mark.parametrize("kind", ["database", "cache", "artifacts"])
 def test_a_wrong_password_is_refused_though_an_actor_runs(
-    kind: str,
-    wrong: dict[str, str],
-    namespace: str,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
+    kind: str, right: str, wrong: str, namespace: str, tmp_path: Path
 ) -> None:
-    right = request.getfixturevalue({"database": "postgres_url"}.get(kind, f"{kind}_url"))
-    stated = {kind: right}
-    storage = mr.connect(root=str(tmp_path), namespace=namespace, **stated)
+    storage = mr.connect(root=str(tmp_path), namespace=namespace, **{kind: right})  # type: ignore[arg-type]
     with pytest.raises(mr.ConfigurationError) as caught:
-        mr.connect(namespace=namespace, **{kind: wrong[kind]})  # type: ignore[arg-type]
+        mr.connect(namespace=namespace, **{kind: wrong})  # type: ignore[arg-type]
     assert "wrong" not in str(caught.value)
     # What the actor reads when it starts again is still the right one.
     status = storage.status()[kind]

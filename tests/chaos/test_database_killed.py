@@ -1,10 +1,13 @@
 """Killing actors, workers and servers while they work."""
 
+import itertools
 import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -13,10 +16,13 @@ import ray
 from waiting import wait_until
 
 import morphml_ray as mr
-from morphml_ray.devstack import DevStack
+from morphml_ray.devstack import PostgresServer
 
 # Workers cannot import tests.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+
+# What each writer does after the outage.
+MORE = 20
 
 
 class Writer:
@@ -26,26 +32,31 @@ class Writer:
         self.experiment = experiment
         self.worker = worker
         self.acknowledged: dict[int, int] = {}
-        self.stopping = False
 
-    def write(self, seconds: float) -> dict[int, int]:
-        until = time.monotonic() + seconds
-        number = 0
-        while time.monotonic() < until:
+    def write(self, after: Path | None) -> dict[int, int]:
+        for number in numbers_until(after):
             architecture = {"worker": self.worker, "number": number}
             self.acknowledged[number] = self.experiment.record(architecture, number / 1e6)
-            number += 1
         return self.acknowledged
 
-    def write_through_a_recorder(self, seconds: float) -> int:
-        until = time.monotonic() + seconds
-        number = 0
+    def write_through_a_recorder(self, after: Path) -> int:
+        count = 0
         with self.experiment.recorder() as recorder:
-            while time.monotonic() < until:
+            for number in numbers_until(after):
                 recorder.record({"worker": self.worker, "number": number}, number / 1e6)
-                number += 1
+                count += 1
                 time.sleep(0.001)
-        return number
+        return count
+
+
+def numbers_until(after: Path | None) -> Iterator[int]:
+    """Count on until the file is there, and a few more; without one for ever."""
+    left = MORE
+    for number in itertools.count():
+        yield number
+        left -= after is not None and after.exists()
+        if not left:
+            return
 
 
 def start_writer(experiment: mr.Experiment, worker: int) -> Any:
@@ -53,17 +64,20 @@ def start_writer(experiment: mr.Experiment, worker: int) -> Any:
 
 
 def kill_actor(storage: mr.Storage) -> int:
+    """Kill it, and wait until the next one serves."""
     pid: int = storage.status()["database"]["pid"]
     os.kill(pid, 9)
+    assert storage.database.list_experiments()
     return pid
 
 
-def test_lesson_49_killing_the_actor_loses_and_doubles_nothing(storage: mr.Storage) -> None:
+def test_lesson_49_killing_the_actor_loses_and_doubles_nothing(storage: mr.Storage, tmp_path: Path) -> None:
     experiment = storage.experiment("chaos")
-    writers = [start_writer(experiment, worker) for worker in range(8)]
-    work = [writer.write.remote(12.0) for writer in writers]
+    writers = [start_writer(experiment, worker) for worker in range(4)]
+    work = [writer.write.remote(tmp_path / "over") for writer in writers]
     wait_until(lambda: experiment.statistics()["num_evaluations"] > 50, 60)
     pid = kill_actor(storage)
+    (tmp_path / "over").touch()
     answers = ray.get(work, timeout=120)
     status = storage.status()["database"]
     assert status["pid"] != pid
@@ -81,12 +95,13 @@ def test_lesson_49_killing_the_actor_loses_and_doubles_nothing(storage: mr.Stora
         ray.kill(writer)
 
 
-def test_killing_the_actor_under_recorders_loses_and_doubles_nothing(storage: mr.Storage) -> None:
+def test_killing_the_actor_under_recorders_loses_and_doubles_nothing(storage: mr.Storage, tmp_path: Path) -> None:
     experiment = storage.experiment("chaos")
     writers = [start_writer(experiment, worker) for worker in range(3)]
-    work = [writer.write_through_a_recorder.remote(8.0) for writer in writers]
+    work = [writer.write_through_a_recorder.remote(tmp_path / "over") for writer in writers]
     wait_until(lambda: experiment.statistics()["num_evaluations"] > 50, 60)
     kill_actor(storage)
+    (tmp_path / "over").touch()
     counts = ray.get(work, timeout=120)
     statistics = experiment.statistics()
     assert statistics["num_evaluations"] == sum(counts)
@@ -98,7 +113,7 @@ def test_killing_the_actor_under_recorders_loses_and_doubles_nothing(storage: mr
 def test_a_killed_worker_loses_only_what_was_not_acknowledged(sqlite_storage: mr.Storage) -> None:
     experiment = sqlite_storage.experiment("chaos")
     writer = start_writer(experiment, 0)
-    work = writer.write.remote(60.0)
+    work = writer.write.remote(None)
     wait_until(lambda: experiment.statistics()["num_evaluations"] > 20, 60)
     ray.kill(writer)
     with pytest.raises(ray.exceptions.RayActorError):
@@ -108,7 +123,7 @@ def test_a_killed_worker_loses_only_what_was_not_acknowledged(sqlite_storage: mr
     assert experiment.record({"after": 1}, 1.0)
 
 
-def test_lesson_05_connections_do_not_grow_with_workers(postgres_storage: mr.Storage, postgres_url: str) -> None:
+def test_lesson_05_connections_do_not_grow_with_workers(postgres_storage: mr.Storage, migrated_url: str) -> None:
     experiment = postgres_storage.experiment("many")
     most = 0
     is_over = threading.Event()
@@ -119,14 +134,14 @@ def test_lesson_05_connections_do_not_grow_with_workers(postgres_storage: mr.Sto
 
     def watch() -> None:
         nonlocal most
-        with closing(psycopg2.connect(postgres_url)) as connection, connection.cursor() as cursor:
+        with closing(psycopg2.connect(migrated_url)) as connection, connection.cursor() as cursor:
             connection.autocommit = True
             while not is_over.wait(0.02):
                 cursor.execute(others)
                 (found,) = cursor.fetchone() or (0,)
                 most = max(most, found)
 
-    @ray.remote(num_cpus=0)
+    @ray.remote(num_cpus=0.25)  # sixteen at once, by sixteen processes
     def use(experiment: mr.Experiment, worker: int) -> None:
         for number in range(10):
             experiment.record({"worker": worker, "number": number}, 1.0)
@@ -142,15 +157,18 @@ def test_lesson_05_connections_do_not_grow_with_workers(postgres_storage: mr.Sto
     assert 1 <= most <= 5
 
 
-def test_lesson_12_postgresql_restarts_under_working_workers(namespace: str, devstack: DevStack) -> None:
-    storage = mr.connect(database=devstack.database_url, namespace=namespace)
+def test_lesson_12_postgresql_restarts_under_working_workers(
+    namespace: str, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    storage = mr.connect(database=postgres.url, root=str(tmp_path), namespace=namespace)
     experiment = storage.experiment("chaos")
     writers = [start_writer(experiment, worker) for worker in range(4)]
-    work = [writer.write.remote(12.0) for writer in writers]
+    work = [writer.write.remote(tmp_path / "over") for writer in writers]
     wait_until(lambda: experiment.statistics()["num_evaluations"] > 20, 60)
-    devstack.postgres.kill()
-    time.sleep(4)
-    devstack.postgres.start()
+    postgres.kill()
+    wait_until(lambda: storage.status()["database"]["outage"], 60)
+    postgres.start()
+    (tmp_path / "over").touch()
     answers = ray.get(work, timeout=120)
     stored = {record.id for record in experiment.history()}
     assert {row for answer in answers for row in answer.values()} == stored
@@ -161,19 +179,19 @@ def test_lesson_12_postgresql_restarts_under_working_workers(namespace: str, dev
 
 
 def test_an_outage_past_the_deadline_is_our_error(
-    namespace: str, devstack: DevStack, monkeypatch: pytest.MonkeyPatch
+    namespace: str, postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MORPHML_DEADLINE_S", "2")
-    storage = mr.connect(database=devstack.database_url, namespace=namespace)
+    storage = mr.connect(database=postgres.url, root=str(tmp_path), namespace=namespace)
     experiment = storage.experiment("chaos")
-    devstack.postgres.kill()
+    postgres.kill()
     with pytest.raises(mr.BackendUnavailable) as caught:
         experiment.record({"a": 1}, 1.0)
     assert type(caught.value) is mr.BackendUnavailable
     with pytest.raises(mr.BackendUnavailable):
         experiment.best()
     assert "127.0.0.1" in storage.status()["database"]["outage"]
-    devstack.postgres.start()
+    postgres.start()
     assert experiment.record({"a": 1}, 1.0)
     assert experiment.statistics()["num_evaluations"] == 1
     storage.shutdown()
