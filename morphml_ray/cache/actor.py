@@ -103,7 +103,7 @@ class CacheActor:
         """Read one value; where there is none, ``default``, encoded too."""
         (found,) = self.run(Cache.get, [key])
         data = default if found is None else found
-        return None if data is None else EncodedValue(data)
+        return None if data is None else EncodedValue(key, data)
 
     def is_done(self, operation: Callable[Concatenate[Cache, P], int], *arguments: P.args, **named: P.kwargs) -> bool:
         """Run an operation on one key; tells whether it had an effect."""
@@ -114,10 +114,11 @@ class CacheActor:
         (found,) = self.run(Cache.exists, [key])
         return bool(found)
 
-    def get_multiple(self, keys: Sequence[str]) -> EncodedValues:
-        """Read values in one round trip; what is missing is left out."""
+    def get_multiple(self, keys: Sequence[str], *, is_strict: bool = False) -> EncodedValues:
+        """Read values in one round trip; what is missing is left out, and unless ``is_strict`` what is unreadable."""
         values = self.run(Cache.get, keys)
-        return EncodedValues({key: data for key, data in zip(keys, values, strict=True) if data is not None})
+        found = {key: data for key, data in zip(keys, values, strict=True) if data is not None}
+        return EncodedValues(found, is_strict=is_strict)
 
     def health(self) -> dict[str, Any]:
         """Tell the actor's status; asks no server."""

@@ -10,14 +10,14 @@ from morphml_ray.model.plain import to_plain
 
 
 def check_key(key: str) -> str:
-    """Give a key back.
+    """Give a key as a plain text, also that of an Enum's member.
 
     Raises:
         ValidationError: it is none: no text, or an empty one.
     """
     if not isinstance(key, str) or not key:
         raise ValidationError("a key must be a text that is not empty")
-    return key
+    return str.__str__(key)
 
 
 def experiment_prefix(experiment_id: int | str) -> str:

@@ -22,7 +22,7 @@ MAX_TEXT = 1_000
 """How many characters of the text are stored that stands in place of a value."""
 
 _MAX_WARNINGS = 1_000
-_logger = logging.getLogger("morphml_ray.model")
+_log = logging.getLogger(__name__)
 _warned: set[tuple[str, type]] = set()
 
 
@@ -67,7 +67,7 @@ def _converted(value: Any, place: str) -> Plain:
 def _warn(place: str, kind: type, reason: str) -> None:
     if (place, kind) not in _warned and len(_warned) < _MAX_WARNINGS:
         _warned.add((place, kind))
-        _logger.warning("%s: %s; a text is stored in its place", place, _text_of(" ".join(reason.split())))
+        _log.warning("%s: %s; a text is stored in its place", place, _text_of(" ".join(reason.split())))
 
 
 class _SideConversion(Conversion):

@@ -78,7 +78,9 @@ class Packer:
             raise NotPlainError
         if kind in SCALARS:
             return _extension(SCALARS[kind], value)
-        self._count(value)
+        if id(value) in self._written:
+            self._repeat(value)
+        self._written.add(id(value))
         if kind is dict:
             return self._pack_dict(value, depth + 1)
         if kind is list:
@@ -101,11 +103,8 @@ class Packer:
         self.buffers.append(data)
         return len(self.buffers) - 1
 
-    def _count(self, value: Any) -> None:
-        """Notice what was written before: twice the same list of twice the same list of ... would grow without end."""
-        if id(value) not in self._written:
-            self._written.add(id(value))
-            return
+    def _repeat(self, value: Any) -> None:
+        """Count what was written before: twice the same list of twice the same list of ... would grow without end."""
         self._repeated_bytes += _size_bytes(value)
         if self._repeated_bytes > MAX_REPEATED_BYTES:
             raise NotPlainError

@@ -48,8 +48,7 @@ def dump(value: Any, pickler: Pickler) -> tuple[bytes, list[memoryview]]:
         raise
     except Exception as error:  # a class's own code runs here and may raise anything
         raise ValidationError(
-            f"A value of type {type(value).__qualname__} cannot be stored: it cannot be pickled "
-            f"({type(error).__name__}: {error})"
+            f"A value of type {type(value).__qualname__} cannot be stored: it cannot be pickled ({_reason(error)})"
         ) from error
 
 
@@ -72,6 +71,11 @@ def load(pickled: memoryview, buffers: Sequence[memoryview], *, writable: bool) 
         return pickle.loads(pickled, buffers=given)  # noqa: S301 - the signature was verified
     except Exception as error:  # the same
         raise CorruptDataError(
-            f"A stored value cannot be rebuilt here ({type(error).__name__}: {error}). Its signature is good: "
+            f"A stored value cannot be rebuilt here ({_reason(error)}). Its signature is good: "
             "the modules and versions that it was written with must be importable in this process"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Give the text of an error of somebody else as one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.300}"

@@ -183,7 +183,7 @@ def test_case_21_what_json_cannot_say_is_a_text_and_one_warning_names_the_metric
     for _ in range(3):
         assert repr(to_side_value({name: value, "fine": 1}, "metrics")) == repr({name: stored, "fine": 1})
     (record,) = caplog.records
-    assert (record.name, record.levelno) == ("morphml_ray.model", logging.WARNING)
+    assert (record.name, record.levelno) == ("morphml_ray.model.side_values", logging.WARNING)
     assert record.getMessage().startswith(f"metrics[{name!r:.60}]: ")
     assert record.getMessage().endswith("; a text is stored in its place")
 
