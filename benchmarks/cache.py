@@ -99,7 +99,7 @@ class OwnConnection:
         """See ``Pattern``."""
         del workload
         names = [_PEER_PREFIX + key for key in _KEYS]
-        keys, value = itertools.cycle(names), encode_value(_VALUE)
+        keys, value = itertools.cycle(names), encode_value(_KEYS[0], _VALUE)
         with contextlib.closing(redis.Redis.from_url(self.url)) as client:
             steps: dict[str, Callable[[], Any]] = {
                 GET: lambda: client.get(next(keys)),
@@ -138,7 +138,7 @@ def all_patterns(urls: Mapping[str, str], server_url: str, directory: Path) -> I
             storage.cache.set_multiple(dict.fromkeys(_KEYS, _VALUE))
             patterns |= {OURS.format(kind, what): ThroughActor(storage.cache, what) for what in (GET, SET, MANY)}
         with contextlib.closing(redis.Redis.from_url(server_url)) as client:
-            client.mset({_PEER_PREFIX + key: encode_value(_VALUE) for key in _KEYS})
+            client.mset({_PEER_PREFIX + key: encode_value(key, _VALUE) for key in _KEYS})
         patterns |= {ALONE.format(what): OwnConnection(server_url, what) for what in (GET, SET, MANY)}
         yield patterns
 

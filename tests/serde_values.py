@@ -3,12 +3,19 @@
 import datetime as dt
 import struct
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from morphml_ray import serde
+from morphml_ray.rpc.values import pickle_value
+
+encode = partial(serde.encode, pickler=pickle_value)
+encode_parts = partial(serde.encode_parts, pickler=pickle_value)
 
 
 def exactly(value: Any) -> Any:

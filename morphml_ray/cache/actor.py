@@ -112,7 +112,7 @@ class CacheActor:
         """Read one value; where there is none, ``default``, encoded too."""
         (found,) = self.run(Cache.get, [key])
         data = default if found is None else found
-        return None if data is None else EncodedValue(data)
+        return None if data is None else EncodedValue(key, data)
 
     def set(self, key: str, value: bytes, ttl_s: float | None) -> Written[bool]:
         """Write one value; tells whether the cache took it, and the caller's log if it is too large."""
@@ -136,10 +136,11 @@ class CacheActor:
         (found,) = self.run(Cache.exists, [key])
         return bool(found)
 
-    def get_multiple(self, keys: Sequence[str]) -> EncodedValues:
-        """Read values in one round trip; what is missing is left out."""
+    def get_multiple(self, keys: Sequence[str], *, is_strict: bool = False) -> EncodedValues:
+        """Read values in one round trip; what is missing is left out, and unless ``is_strict`` what is unreadable."""
         values = self.run(Cache.get, keys)
-        return EncodedValues({key: data for key, data in zip(keys, values, strict=True) if data is not None})
+        found = {key: data for key, data in zip(keys, values, strict=True) if data is not None}
+        return EncodedValues(found, is_strict=is_strict)
 
     def health(self) -> dict[str, Any]:
         """Tell the actor's status; asks no server."""

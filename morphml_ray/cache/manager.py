@@ -34,12 +34,12 @@ class _Read(Steps[Any]):
 
     def run(self, channel: Channel) -> Any:
         """See ``Steps.run``."""
-        found = channel.wait(call(CacheActor.get_multiple, [self.key]))
+        found = channel.wait(call(CacheActor.get_multiple, [self.key], is_strict=True))
         return found.get(self.key, self.default)
 
     def start(self, channel: Channel) -> "ray.ObjectRef[Any]":
         """See ``Steps.start``."""
-        default = None if self.default is None else encode_value(self.default)
+        default = None if self.default is None else encode_value(self.key, self.default)
         return channel.submit(call(CacheActor.get, self.key, default))
 
 
@@ -107,7 +107,7 @@ class DistributedCache:
             ttl: seconds, above 0; None means ``default_ttl``.
 
         Raises:
-            ValidationError: the key or the time is wrong, or the value cannot be pickled.
+            ValidationError: the key or the time is wrong, or the value cannot be pickled or holds an ``ObjectRef``.
         """
         return _set_one(key, value, self._seconds(ttl))
 
@@ -120,8 +120,8 @@ class DistributedCache:
             default: comes back as the same object, but from ``.remote`` as a copy of it.
 
         Raises:
-            UntrustedDataError: a pickle that was not signed with this cluster's key; it was not read.
-            CorruptDataError: the bytes are no value.
+            UntrustedDataError: a pickle that was not signed with this cluster's key for this name; it was not read.
+            CorruptDataError: the bytes are no value, or one whose class cannot be rebuilt in this process.
         """
         return _Read(check_key(key), default)
 
@@ -213,12 +213,18 @@ class DistributedCache:
     @remote_method
     def set_multiple(self, mapping: Mapping[str, Any], ttl: float | None = None) -> Call[int]:
         """Keep values in one call and one round trip; gives how many the cache took."""
-        items = [(check_key(key), encode_value(value)) for key, value in _mapping(mapping).items()]
+        items = [_item(key, value) for key, value in _mapping(mapping).items()]
         return call(CacheActor.set_multiple, items, self._seconds(ttl))
 
     @remote_method
     def get_multiple(self, keys: Iterable[str]) -> Call[dict[str, Any]]:
-        """Give the values of keys in one call and one round trip; missing keys are left out."""
+        """Give the values of keys in one call and one round trip; missing keys are left out.
+
+        So is a value that cannot be read in this process, with one warning in the log.
+
+        Raises:
+            UntrustedDataError: one of them is a pickle that was not signed with this cluster's key for its name.
+        """
         if isinstance(keys, str):
             raise ValidationError("keys must be several keys, not one text")
         return call(CacheActor.get_multiple, [check_key(key) for key in keys])
@@ -275,7 +281,12 @@ def start_cache_actor(settings: CacheSettings, name: str, namespace: str) -> "Ac
 
 
 def _set_one(key: str, value: Any, ttl_s: float | None) -> Call[bool]:
-    return call(CacheActor.set, check_key(key), encode_value(value), ttl_s)
+    return call(CacheActor.set, *_item(key, value), ttl_s)
+
+
+def _item(key: str, value: Any) -> tuple[str, bytes]:
+    checked = check_key(key)
+    return checked, encode_value(checked, value)
 
 
 def _mapping(mapping: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ NaN, infinities     ``{"$float": "nan"}``, ``"inf"``, ``"-inf"``
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Enum
 from numbers import Real
 from typing import Any, TypeAlias
@@ -24,12 +24,16 @@ from typing import Any, TypeAlias
 import msgspec
 
 from morphml_ray.errors import CorruptDataError, ValidationError
+from morphml_ray.model.handles import remedy_for
 
 Plain: TypeAlias = Any
 """None, bool, int, float, str, and lists, tuples and str-keyed dicts of them."""
 
 MAX_DEPTH = 100
 """How deep lists, tuples and dicts may be nested."""
+
+MAX_VALUES = 1_000_000
+"""How many values one may hold; a list that stands at many places counts at each."""
 
 _INT_BOUND = 10**4000  # CPython and msgspec read up to some 4300 digits
 _MAX_PLAIN_FLOAT = 1e16  # from here on repr() uses an exponent
@@ -42,8 +46,14 @@ class UnsupportedTypeError(ValidationError, TypeError):
     """A value of a type that has no plain form."""
 
 
-class _RefusedError(Exception):
-    """A value refused somewhere inside; collects the way to it, innermost first."""
+class RefusedError(Exception):
+    """A value refused somewhere inside; inside ``model`` only.
+
+    Attributes:
+        error: what the caller gets.
+        reason: why.
+        path: the way to the value, innermost first.
+    """
 
     def __init__(self, error: type[ValidationError], reason: str) -> None:
         super().__init__(reason)
@@ -52,7 +62,16 @@ class _RefusedError(Exception):
         self.path: list[str] = []
 
     def located(self, where: str) -> ValidationError:
+        """Give the error, which says where the value stands."""
         return self.error(f"{where}{''.join(reversed(self.path))}: {self.reason}")
+
+
+class TooManyError(RefusedError):
+    """A value that holds too many others; inside ``model`` only."""
+
+    def __init__(self) -> None:
+        reason = f"more than {MAX_VALUES} values, shared ones counted at each place: keep them as an artifact"
+        super().__init__(ValidationError, reason)
 
 
 def to_plain(value: Any, where: str, *, allow_nul: bool = False, finite: bool = False) -> Plain:
@@ -72,8 +91,8 @@ def to_plain(value: Any, where: str, *, allow_nul: bool = False, finite: bool = 
         UnsupportedTypeError: the same, where the type is the reason; also a ``TypeError``.
     """
     try:
-        return _plain(value, allow_nul, finite, MAX_DEPTH)
-    except _RefusedError as refused:
+        return Conversion(allow_nul=allow_nul, finite=finite).plain(value, MAX_DEPTH)
+    except RefusedError as refused:
         raise refused.located(where) from None
 
 
@@ -92,7 +111,7 @@ def to_number(value: Any, where: str) -> float | None:
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValidationError(f"{where}: one number is needed: {error}") from error
     if isinstance(number, bool) or not isinstance(number, Real):
-        raise ValidationError(f"{where}: a number is needed, not a value {_named(value)}")
+        raise ValidationError(f"{where}: a number is needed, not {remedy_for(value) or f'a value {named(value)}'}")
     try:
         return float(number)
     except OverflowError:
@@ -126,81 +145,101 @@ def decode_json(text: str | bytes) -> Plain:
         raise CorruptDataError(f"stored JSON cannot be read: {error}") from error
 
 
-def _plain(value: Any, nul: bool, finite: bool, depth: int) -> Plain:  # noqa: PLR0911 - one branch per type, hot path
-    kind = type(value)
-    if kind is float:
-        if finite and not math.isfinite(value):
-            raise _RefusedError(ValidationError, f"{value!r} is not a finite number")
-        return value
-    if kind is str:
-        return _text(value, nul)
-    if kind is bool or value is None:
-        return value
-    if kind is int:
-        if not -_INT_BOUND < value < _INT_BOUND:
-            raise _RefusedError(ValidationError, "an int of more than 4000 digits")
-        return value
-    if kind is dict:
-        return _plain_dict(value, nul, finite, depth)
-    if kind is list:
-        return _plain_items(value, nul, finite, depth)
-    if kind is tuple:
-        return tuple(_plain_items(value, nul, finite, depth))
-    return _converted(value, nul, finite, depth)
+class Conversion:
+    """One conversion to a plain value; what has no plain form is refused.
 
+    Args:
+        allow_nul: as in ``to_plain``.
+        finite: the same.
+    """
 
-def _text(value: str, nul: bool) -> str:
-    if not value.isascii():
+    def __init__(self, *, allow_nul: bool = False, finite: bool = False) -> None:
+        self._allow_nul = allow_nul
+        self._finite = finite
+        self._left = MAX_VALUES
+
+    def plain(self, value: Any, depth: int) -> Plain:  # noqa: PLR0911 - one branch per type, hot path
+        """Convert a value that may hold ``depth`` levels of others.
+
+        Raises:
+            RefusedError: it has no plain form.
+        """
+        kind = type(value)
+        if kind is float:
+            if self._finite and not math.isfinite(value):
+                raise RefusedError(ValidationError, f"{value!r} is not a finite number")
+            return value
+        if kind is str:
+            return self._text(value)
+        if kind is bool or value is None:
+            return value
+        if kind is int:
+            if not -_INT_BOUND < value < _INT_BOUND:
+                raise RefusedError(ValidationError, "an int of more than 4000 digits")
+            return value
+        if kind is dict:
+            return self._dict(value, depth)
+        if kind is list:
+            return self._items(value, depth)
+        if kind is tuple:
+            return tuple(self._items(value, depth))
+        return self._converted(value, depth)
+
+    def _text(self, value: str) -> str:
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise RefusedError(ValidationError, f"a lone surrogate in the text {value!r:.60}") from None
+        if not self._allow_nul and "\0" in value:
+            raise RefusedError(ValidationError, f"a NUL character in the text {value!r:.60}")
+        return value
+
+    def _enter(self, depth: int, size: int) -> None:
+        """Count what a container holds: what is shared counts, and is written, at each of its places."""
+        if not depth:
+            raise RefusedError(ValidationError, f"nested deeper than {MAX_DEPTH} levels")
+        self._left -= size
+        if self._left < 0:
+            raise TooManyError
+
+    def _dict(self, value: Mapping[Any, Any], depth: int) -> dict[str, Plain]:
+        self._enter(depth, len(value))
+        plain = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise RefusedError(ValidationError, f"the dict key {key!r:.60} is {named(key)}, not str")
+            try:
+                plain[self._text(str.__str__(key))] = self.plain(item, depth - 1)
+            except RefusedError as refused:
+                refused.path.append(f"[{key!r:.60}]")
+                raise
+        return plain
+
+    def _items(self, value: Collection[Any], depth: int) -> list[Plain]:
+        self._enter(depth, len(value))
+        plain: list[Plain] = []
         try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise _RefusedError(ValidationError, f"a lone surrogate in the text {value!r:.60}") from None
-    if not nul and "\0" in value:
-        raise _RefusedError(ValidationError, f"a NUL character in the text {value!r:.60}")
-    return value
-
-
-def _plain_dict(value: Mapping[Any, Any], nul: bool, finite: bool, depth: int) -> dict[str, Plain]:
-    if not depth:
-        raise _RefusedError(ValidationError, f"nested deeper than {MAX_DEPTH} levels")
-    plain = {}
-    for key, item in value.items():
-        if not isinstance(key, str):
-            raise _RefusedError(ValidationError, f"the dict key {key!r:.60} is {_named(key)}, not str")
-        try:
-            plain[_text(str.__str__(key), nul)] = _plain(item, nul, finite, depth - 1)
-        except _RefusedError as refused:
-            refused.path.append(f"[{key!r:.60}]")
+            for item in value:
+                plain.append(self.plain(item, depth - 1))  # noqa: PERF401 - its length locates an error
+        except RefusedError as refused:
+            refused.path.append(f"[{len(plain)}]")
             raise
-    return plain
+        return plain
 
-
-def _plain_items(value: Any, nul: bool, finite: bool, depth: int) -> list[Plain]:
-    if not depth:
-        raise _RefusedError(ValidationError, f"nested deeper than {MAX_DEPTH} levels")
-    plain: list[Plain] = []
-    try:
-        for item in value:
-            plain.append(_plain(item, nul, finite, depth - 1))  # noqa: PERF401 - its length locates an error
-    except _RefusedError as refused:
-        refused.path.append(f"[{len(plain)}]")
-        raise
-    return plain
-
-
-def _converted(value: Any, nul: bool, finite: bool, depth: int) -> Plain:
-    """Convert a value of a type that is not plain itself."""
-    for kind, convert in _SUBCLASSES:
-        if isinstance(value, kind):
-            return _plain(convert(value), nul, finite, depth)
-    if isinstance(value, Mapping):
-        return _plain_dict(value, nul, finite, depth)
-    if isinstance(value, list | tuple):
-        items = _plain_items(value, nul, finite, depth)
-        return tuple(items) if isinstance(value, tuple) else items
-    if isinstance(value, type) or not depth:
-        raise _RefusedError(UnsupportedTypeError, f"a value {_named(value)} cannot be stored")
-    return _plain(_opened(value), nul, finite, depth - 1)
+    def _converted(self, value: Any, depth: int) -> Plain:
+        """Convert a value of a type that is not plain itself."""
+        for kind, convert in _SUBCLASSES:
+            if isinstance(value, kind):
+                return self.plain(convert(value), depth)
+        if isinstance(value, Mapping):
+            return self._dict(value, depth)
+        if isinstance(value, list | tuple):
+            items = self._items(value, depth)
+            return tuple(items) if isinstance(value, tuple) else items
+        if isinstance(value, type) or not depth:
+            raise RefusedError(UnsupportedTypeError, f"a value {named(value)} cannot be stored")
+        return self.plain(_opened(value), depth - 1)
 
 
 # Enum comes first: str() of a member that mixes in str gives its name, not its value.
@@ -224,13 +263,17 @@ def _opened(value: Any) -> Any:
             try:
                 opened = getattr(value, method)()
             except (TypeError, ValueError, RuntimeError) as error:
-                raise _RefusedError(UnsupportedTypeError, f"a value {_named(value)}: {error}") from error
+                raise RefusedError(UnsupportedTypeError, f"a value {named(value)}: {error}") from error
             # numpy's longdouble gives itself
-            return float(opened) if type(opened) is type(value) else opened
-    raise _RefusedError(UnsupportedTypeError, f"a value {_named(value)} cannot be stored")
+            return float(opened) if type(opened) is type(value) and isinstance(value, Real) else opened
+    remedy = remedy_for(value)
+    if remedy:
+        raise RefusedError(ValidationError, remedy)
+    raise RefusedError(UnsupportedTypeError, f"a value {named(value)} cannot be stored")
 
 
-def _named(value: Any) -> str:
+def named(value: Any) -> str:
+    """Name the type of a value in an error: "of type ..."."""
     kind = type(value)
     name = kind.__qualname__
     return f"of type {name}" if kind.__module__ == "builtins" else f"of type {kind.__module__}.{name}"
@@ -263,7 +306,7 @@ def _tagged(value: Plain) -> Any:
         return {"$dict": tagged} if len(value) == 1 and not _TAGS.isdisjoint(value) else tagged
     if kind in _ATOMS:
         return value
-    raise TypeError(f"it is {_named(value)}")
+    raise TypeError(f"it is {named(value)}")
 
 
 def _tagged_float(value: float) -> Any:

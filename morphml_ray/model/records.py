@@ -104,9 +104,9 @@ def check_objectives(objectives: Mapping[str, str] | None) -> dict[str, Directio
         if not isinstance(name, str) or not name:
             raise ValidationError(f"objectives: a metric name must be a text, not {name!r}")
         if direction == "max":
-            checked[name] = "max"
+            checked[str.__str__(name)] = "max"
         elif direction == "min":
-            checked[name] = "min"
+            checked[str.__str__(name)] = "min"
         else:
             raise ValidationError(f"objectives: {name!r} must be 'max' or 'min', not {direction!r}")
     return checked

@@ -101,9 +101,13 @@ def _array_over(
 
 
 def _describe(dtype: np.dtype[Any]) -> str | list[Any]:
-    """A dtype as plain data that builds an equal one."""
-    description: str | list[Any] = _describe_parts(dtype)
-    if dtype.metadata is not None or _dtype(description) != dtype:
+    """A dtype as plain data that builds an equal one; numpy does not know those of others by their names."""
+    try:
+        description: str | list[Any] = _describe_parts(dtype)
+        is_whole = dtype.metadata is None and _dtype(description) == dtype
+    except Exception as error:  # the code of whoever made the dtype runs here
+        raise NotPlainError from error
+    if not is_whole:
         raise NotPlainError
     return description
 

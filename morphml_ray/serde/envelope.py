@@ -11,7 +11,8 @@ Buffers begin at multiples of 64 bytes, so that arrays are aligned in place. The
 never uses, no text in UTF-8 has, and no pickle begins with.
 
 The checksum is BLAKE3 cut to 8 bytes; it guards against damage, not against people, who may write plain data as they
-please: reading it runs no code. The signature is BLAKE3 with the key, over the same bytes.
+please: reading it runs no code. The signature is BLAKE3 with the key, over the same bytes. Where a value is bound to
+a place, the key is derived from the text that names the place (BLAKE3 of it with the key): nothing of it is stored.
 """
 
 import re
@@ -66,31 +67,32 @@ def seal_plain(message: bytes, buffers: Sequence[memoryview]) -> list[Part]:
     return [*parts, hasher.digest(_CHECKSUM_BYTES)]
 
 
-def seal_pickle(pickled: bytes, buffers: Sequence[memoryview], key: SigningKey) -> list[Part]:
+def seal_pickle(pickled: bytes, buffers: Sequence[memoryview], key: SigningKey, bound_to: str) -> list[Part]:
     """Put a pickle and its signature into an envelope, given as parts to be written one after the other."""
     parts = _lay_out(_PREFIX + bytes([_SIGNED]) + key.id, pickled, buffers)
-    return [*parts, key.sign(parts)]
+    return [*parts, key.sign(parts, bound_to)]
 
 
-def open_envelope(data: memoryview, key: SigningKey) -> Envelope:
+def open_envelope(data: memoryview, key: SigningKey, bound_to: str) -> Envelope:
     """Check an envelope and take it apart.
 
     Args:
         data: contiguous bytes.
         key: what a pickle must have been signed with.
+        bound_to: the place that it must have been signed for.
 
     Returns:
         Views of ``data``.
 
     Raises:
-        UntrustedDataError: a pickle without a signature by ``key``.
+        UntrustedDataError: a pickle without a signature by ``key`` for this place.
         CorruptDataError: damaged bytes, a newer format, or no envelope at all.
     """
     if len(data) <= _PREFIX_BYTES or data[: len(_PREFIX)] != _PREFIX:
         _refuse_foreign(data)
     kind = data[_PREFIX_BYTES - 1]
     if kind == _SIGNED:
-        _verify(data, key)
+        _verify(data, key, bound_to)
         message, buffers = _take_apart(data[:-SIGNATURE_BYTES], _PREFIX_BYTES + _KEY_ID_BYTES)
         return Envelope(is_pickle=True, message=message, buffers=buffers)
     covered = data[:-_CHECKSUM_BYTES]
@@ -104,16 +106,17 @@ def open_envelope(data: memoryview, key: SigningKey) -> Envelope:
     raise CorruptDataError("The stored value is damaged: its envelope is of no known kind")
 
 
-def _verify(data: memoryview, key: SigningKey) -> None:
-    """Refuse a pickle that is not signed with this process's key."""
+def _verify(data: memoryview, key: SigningKey, bound_to: str) -> None:
+    """Refuse a pickle that is not signed with this process's key for this place."""
     covered, signature = data[:-SIGNATURE_BYTES], data[-SIGNATURE_BYTES:]
-    if key.verifies(covered, signature):
+    if key.verifies(covered, signature, bound_to):
         return
     key_id = bytes(covered[_PREFIX_BYTES : _PREFIX_BYTES + _KEY_ID_BYTES])
     if len(key_id) == _KEY_ID_BYTES and key_id != key.id:
         cause = f"it names the signing key {key_id.hex()}, and this process has {key.id.hex()}"
     else:
-        cause = "it was changed or cut off after it was signed, or it was forged"
+        moved = "it was signed for another place, or " if bound_to else ""
+        cause = f"{moved}it was changed or cut off after it was signed, or it was forged"
     raise UntrustedDataError(
         f"A pickled value was refused, unread: {cause}. If another node of yours wrote it, give all nodes the same "
         "key: set MORPHML_SIGNING_KEY on each of them, or copy ~/.morphml_ray/signing.key"

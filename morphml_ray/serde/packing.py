@@ -11,11 +11,15 @@ from morphml_ray.serde import extensions
 from morphml_ray.serde.extensions import MAX_DEPTH, NotPlainError
 from morphml_ray.serde.scalars import INTEGER, SCALARS, TEXT, Scalar
 
+MAX_REPEATED_BYTES = 1 << 20
+"""How much is written again of what stands at several places already; beyond it a pickle, which repeats nothing."""
+
 # Below this, copying into the message is cheaper than a buffer of its own.
 MIN_BUFFER_BYTES = 16 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_POINTER_BYTES = 8
 _MIN_NATIVE_INT, _MAX_NATIVE_INT = -(2**63), 2**64 - 1
 
 
@@ -27,7 +31,8 @@ def pack_plain(value: Any) -> tuple[bytes, list[memoryview]] | None:
 
     Returns:
         The message and the large buffers that it refers to, which are views of the value's own memory. None: the
-        value holds something that is no plain data, is deeper than ``MAX_DEPTH`` or contains itself.
+        value holds something that is no plain data, is deeper than ``MAX_DEPTH``, contains itself, or holds so much
+        at several places that a pickle, which holds it once, is better.
     """
     try:
         try:
@@ -50,6 +55,8 @@ class Packer:
 
     def __init__(self) -> None:
         self.buffers: list[memoryview] = []
+        self._written: set[int] = set()
+        self._repeated_bytes = 0
 
     def pack(self, value: Any, depth: int) -> Any:
         """Replace what msgpack lacks.
@@ -69,14 +76,17 @@ class Packer:
             return value
         if depth > MAX_DEPTH:
             raise NotPlainError
+        if kind in SCALARS:
+            return _extension(SCALARS[kind], value)
+        if id(value) in self._written:
+            self._repeat(value)
+        self._written.add(id(value))
         if kind is dict:
             return self._pack_dict(value, depth + 1)
         if kind is list:
             return self._pack_items(value, depth + 1)
         if kind in _SEQUENCES:
             return Ext(_SEQUENCES[kind], _encode(self._pack_items(list(value), depth + 1)))
-        if kind in SCALARS:
-            return _extension(SCALARS[kind], value)
         return self._pack_binary(value, kind)
 
     def keep(self, data: memoryview) -> int | bytes:
@@ -92,6 +102,12 @@ class Packer:
             return bytes(data)
         self.buffers.append(data)
         return len(self.buffers) - 1
+
+    def _repeat(self, value: Any) -> None:
+        """Count what was written before: twice the same list of twice the same list of ... would grow without end."""
+        self._repeated_bytes += _size_bytes(value)
+        if self._repeated_bytes > MAX_REPEATED_BYTES:
+            raise NotPlainError
 
     def _pack_items(self, items: list[Any], depth: int) -> list[Any]:
         if self.native.issuperset(map(type, items)):
@@ -144,6 +160,13 @@ _SEQUENCES: dict[type, int] = {
     set: extensions.SET,
     frozenset: extensions.FROZENSET,
 }
+
+
+def _size_bytes(value: Any) -> int:
+    """Give about what a container, binary data or a value of numpy takes, without what it refers to."""
+    if isinstance(value, bytes | bytearray):
+        return len(value)
+    return int(value.nbytes) if hasattr(value, "nbytes") else len(value) * _POINTER_BYTES
 
 
 def _pack_with(packer: Packer, value: Any) -> tuple[bytes, list[memoryview]]:

@@ -53,16 +53,22 @@ class SigningKey:
         self._secret = blake3(text.encode("utf-8", "surrogatepass"), derive_key_context=_KEY_CONTEXT).digest()
         self.id = blake3(self._secret, derive_key_context=_ID_CONTEXT).digest(4)
 
-    def sign(self, parts: Iterable[bytes | memoryview]) -> bytes:
-        """Give the signature of ``parts``, read one after the other."""
-        hasher = blake3(key=self._secret)
+    def sign(self, parts: Iterable[bytes | memoryview], bound_to: str = "") -> bytes:
+        """Give the signature of ``parts``, read one after the other, which is good at the place ``bound_to`` only."""
+        hasher = blake3(key=self._secret_for(bound_to))
         for part in parts:
             hasher.update(part)
         return hasher.digest(SIGNATURE_BYTES)
 
-    def verifies(self, data: bytes | memoryview, signature: bytes | memoryview) -> bool:
-        """Whether ``signature`` is that of ``data``; takes the same time wherever they differ."""
-        return hmac.compare_digest(self.sign([data]), bytes(signature))
+    def verifies(self, data: bytes | memoryview, signature: bytes | memoryview, bound_to: str = "") -> bool:
+        """Whether ``signature`` is that of ``data`` at this place; takes the same time wherever they differ."""
+        return hmac.compare_digest(self.sign([data], bound_to), bytes(signature))
+
+    def _secret_for(self, bound_to: str) -> bytes:
+        """Derive a key for each place; no text is the beginning of an envelope, so none is signed by mistake."""
+        return (
+            blake3(bound_to.encode("utf-8", "surrogatepass"), key=self._secret).digest() if bound_to else self._secret
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SigningKey) and hmac.compare_digest(self._secret, other._secret)

@@ -1,5 +1,6 @@
 """Plain values: conversion, and JSON that gives back what it was given."""
 
+import concurrent.futures
 import dataclasses
 import enum
 import json
@@ -7,23 +8,30 @@ import math
 import pickle
 import types
 from collections import OrderedDict, namedtuple
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pydantic
 import pytest
+import ray
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import Self
 
 from morphml_ray.errors import CorruptDataError, ValidationError
+from morphml_ray.identity import encode_architecture
+from morphml_ray.model.arguments import text, word
 from morphml_ray.model.plain import (
     MAX_DEPTH,
+    MAX_VALUES,
     UnsupportedTypeError,
     decode_json,
     encode_json,
     to_number,
     to_plain,
 )
+from morphml_ray.model.records import check_objectives
 
 TEXTS = st.text(max_size=8) | st.sampled_from(["$tuple", "$float", "$dict", "nan", '"$'])
 ATOMS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
@@ -53,6 +61,17 @@ class Color(enum.Enum):
 
 class Operation(str, enum.Enum):
     CONV = "conv"
+
+
+class Numbered(str, enum.Enum):
+    """A text whose value is something else."""
+
+    POOL = (1, "pool")
+
+    def __new__(cls, number: int, name: str) -> Self:
+        member = str.__new__(cls, name)
+        member._value_ = number
+        return member
 
 
 class Level(enum.IntEnum):
@@ -154,6 +173,7 @@ def test_the_result_shares_no_container() -> None:
         (b"bytes", r"metrics: a value of type bytes"),
         (lambda: 1, r"metrics: a value of type function"),
         (1j, r"metrics: a value of type complex"),
+        (np.clongdouble(1j), r"metrics: a value of type numpy.clongdouble"),
         (int, r"metrics: a value of type type"),
         (Layer, r"metrics: a value of type type"),
         ({"t": np.datetime64("2024-01-01")}, r"metrics\['t'\]: a value of type datetime.date"),
@@ -307,3 +327,60 @@ def test_damaged_json_is_said_to_be_damaged(text: str | bytes) -> None:
 def test_only_plain_values_are_written(value: Any) -> None:
     with pytest.raises(ValidationError, match="not a plain value"):
         encode_json(value)
+
+
+@pytest.mark.parametrize("value", [Operation.CONV, np.str_("conv"), Numbered.POOL])
+def test_case_61_a_text_of_any_class_becomes_a_plain_one(value: str) -> None:
+    plain = str.__str__(value)
+    for found in (text(value, "name"), word(value, "status", ("conv", "pool")), *check_objectives({value: "max"})):
+        assert (type(found), found) == (str, plain)
+    ((key, _),) = to_plain({value: 1}, "metrics").items()
+    assert (type(key), key) == (str, plain)
+
+
+@pytest.mark.parametrize("value", ["running", "", None, 3, Color.RED, ["max"]])
+def test_a_word_that_is_none_of_them_is_refused(value: Any) -> None:
+    with pytest.raises(ValidationError, match=r"^mode must be one of max, min, not "):
+        word(value, "mode", ("max", "min"))
+
+
+async def unfinished() -> None: ...
+
+
+@pytest.fixture(params=["reference", "coroutine", "future"])
+def forgotten(request: pytest.FixtureRequest) -> Iterator[tuple[Any, str]]:
+    """What a call left behind that nobody waited for, and what the error says."""
+    if request.param == "reference":
+        yield ray.ObjectRef.from_random(), r"an ObjectRef is a reference, .*ray.get\(\) it first"
+    elif request.param == "future":
+        yield concurrent.futures.Future(), r"a Future is not done yet: store its result\(\)"
+    else:
+        coroutine = unfinished()
+        yield coroutine, "a coroutine is not done yet: await it first"
+        coroutine.close()
+
+
+def test_case_25_a_forgotten_get_is_a_clear_error(forgotten: tuple[Any, str]) -> None:
+    value, message = forgotten
+    for bad in ({"a": [1, (value,)]}, {"a": [1, (Layer(value).width,)]}, {"a": np.array([1, [value]], object)}):
+        with pytest.raises(ValidationError, match=rf"^config\['a'\]\[1\]\[0\]: {message}"):
+            to_plain(bad, "config")
+    with pytest.raises(ValidationError, match=rf"^fitness: .*{message}"):
+        to_number(value, "fitness")
+
+
+def test_case_25_a_reference_in_an_architecture_is_a_clear_error() -> None:
+    reference: Any = ray.ObjectRef.from_random()
+    graph = {"nodes": [{"id": 0, "operation": "conv", "params": {"w": reference}}], "edges": []}
+    for architecture in (reference, {"units": reference}, [Layer(reference)], graph):
+        with pytest.raises(ValidationError, match=r"ray\.get\(\) it first"):
+            encode_architecture(architecture)
+
+
+def test_parts_at_many_places_are_counted_at_each() -> None:
+    value: Any = [1]
+    for _ in range(60):
+        value = [value, value]
+    with pytest.raises(ValidationError, match=f"more than {MAX_VALUES} values, shared ones counted.*an artifact"):
+        to_plain({"a": value}, "config")
+    assert len(to_plain(list(range(MAX_VALUES)), "config")) == MAX_VALUES

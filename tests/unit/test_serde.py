@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+import ray
 from hypothesis import given, settings
-from serde_values import GOLDEN, PLAIN, exactly
+from serde_values import GOLDEN, PLAIN, encode, encode_parts, exactly
 
 from morphml_ray.errors import ConfigurationError, CorruptDataError, UntrustedDataError, ValidationError
-from morphml_ray.serde import SigningKey, decode, encode, encode_parts
+from morphml_ray.serde import SigningKey, decode
 
 KEY = SigningKey("a key of the tests, 32 characters")
 FOLDER = Path(__file__).parent / "golden" / "serde"
@@ -42,6 +44,11 @@ class Colour(enum.IntEnum):
 @dataclasses.dataclass
 class Layer:
     units: int
+
+
+class Holder:
+    def __init__(self, held: Any) -> None:
+        self.held = held
 
 
 class Text(str):
@@ -260,3 +267,60 @@ def test_a_newer_format_names_the_remedy() -> None:
     data[3] = 2
     with pytest.raises(CorruptDataError, match=r"format 2.*upgrade morphml_ray"):
         decode(data, KEY)
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda held: held,
+        lambda held: {"a": [(held,)]},
+        lambda held: {frozenset({held}): 1},
+        lambda held: [Holder({"a": held})],
+        lambda held: lambda: held,
+        lambda held: np.array([None, held], object),
+        lambda held: collections.OrderedDict(a=held),
+    ],
+    ids=["itself", "plain", "set", "object", "function", "array", "subclass"],
+)
+def test_case_25_a_forgotten_get_is_a_clear_error_at_any_depth(hold: Any) -> None:
+    reference: Any = ray.ObjectRef.from_random()
+    with pytest.raises(ValidationError, match=r"an ObjectRef is a reference, .*: ray\.get\(\) it first$"):
+        encode(hold(reference), KEY)
+
+
+@pytest.mark.parametrize("part", [[1], {"a": 1}, (1,), frozenset({1}), np.ones(2), b"12345678"], ids=repr)
+def test_parts_at_many_places_are_written_once_where_they_are_many(part: Any) -> None:
+    value = [[part] * 100] * 100
+    assert not is_pickled(encode(value, KEY))
+    for _ in range(60):
+        value = [value, value]
+    data = encode(value, KEY)
+    assert is_pickled(data)
+    assert len(data) < 3_000
+    copy = decode(data, KEY)
+    for _ in range(60):
+        assert copy[0] is copy[1]
+        copy = copy[0]
+    assert exactly(copy) == exactly([[part] * 100] * 100)
+
+
+def test_a_large_array_at_two_places_is_written_once() -> None:
+    weights = np.zeros(1 << 20)
+    assert len(encode({"best": weights, "last": weights}, KEY)) < 1.1 * weights.nbytes
+    assert not is_pickled(encode({"best": weights, "last": weights.copy()}, KEY))
+
+
+@pytest.mark.parametrize("place", ["", "cache:b", "cache:a\0", "cache", "\ud800"])
+def test_case_65_a_signed_value_is_refused_at_another_place(place: str) -> None:
+    value = collections.OrderedDict(a=1)
+    data = encode(value, KEY, bound_to="cache:a")
+    assert decode(data, KEY, bound_to="cache:a") == value
+    with pytest.raises(UntrustedDataError, match="another place" if place else "changed"):
+        decode(data, KEY, bound_to=place)
+    with pytest.raises(UntrustedDataError, match="another place"):
+        decode(encode(value, KEY, bound_to=place), KEY, bound_to="cache:a")
+
+
+def test_case_65_what_runs_no_code_is_bound_to_no_place() -> None:
+    assert encode([1], KEY, bound_to="cache:a") == encode([1], KEY)
+    assert decode(encode([1], KEY), KEY, bound_to="cache:a") == [1]

@@ -4,13 +4,14 @@ import sys
 import tracemalloc
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
-from serde_values import exact_dtype
+from serde_values import encode, encode_parts, exact_dtype
 
 import morphml_ray.serde
 from morphml_ray.errors import ConfigurationError
-from morphml_ray.serde import SigningKey, decode, encode, encode_parts
+from morphml_ray.serde import SigningKey, decode
 from morphml_ray.serde.packing import MIN_BUFFER_BYTES
 
 KEY = SigningKey("a key of the tests, 32 characters")
@@ -152,3 +153,19 @@ def test_without_numpy_the_error_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "numpy", None)
     with pytest.raises(ConfigurationError, match="install numpy"):
         decode(data, KEY)
+
+
+EXTENSIONS = [kind for kind in vars(ml_dtypes).values() if isinstance(kind, type) and issubclass(kind, np.generic)]
+
+
+@pytest.mark.parametrize("kind", EXTENSIONS, ids=lambda kind: kind.__name__)
+def test_case_22_a_dtype_that_numpy_cannot_name_survives(kind: Any) -> None:
+    numbers = np.array([[0, 1], [1, 0]]).astype(kind)
+    structured = np.zeros(2, [("id", "i4"), ("weight", kind, (2,))])
+    for array in (numbers, numbers.T[:1], structured, np.zeros(MIN_BUFFER_BYTES, kind)):
+        copy = decode(encode({"w": array}, KEY), KEY, writable=True)["w"]
+        assert (copy.dtype, copy.shape, copy.tobytes()) == (array.dtype, array.shape, array.tobytes())
+        copy[...] = array
+    scalar = decode(encode(numbers[0, 1], KEY), KEY)
+    assert (type(scalar), scalar) == (kind, numbers[0, 1])
+    assert decode(encode(np.dtype(kind), KEY), KEY) == kind

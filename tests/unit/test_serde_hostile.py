@@ -13,10 +13,10 @@ from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.msgpack import Ext
-from serde_values import GOLDEN, PLAIN, exactly
+from serde_values import GOLDEN, PLAIN, encode, exactly
 
 from morphml_ray.errors import ConfigurationError, CorruptDataError, UntrustedDataError
-from morphml_ray.serde import SigningKey, decode, encode, extensions
+from morphml_ray.serde import SigningKey, decode, extensions
 from morphml_ray.serde.envelope import seal_plain
 from morphml_ray.serde.packing import pack_plain
 
