@@ -14,7 +14,8 @@ from morphml_ray.artifacts import file_transfers
 from morphml_ray.artifacts.actor.actor import ArtifactSettings
 from morphml_ray.artifacts.node_actors import ArtifactActors
 from morphml_ray.config import BackendUrl
-from morphml_ray.rpc.deploy import stop_actor, this_node
+from morphml_ray.rpc.cluster import this_node
+from morphml_ray.rpc.deploy import stop_actor
 
 
 @pytest.fixture(params=["memory", "valkey"])

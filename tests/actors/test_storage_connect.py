@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -32,21 +32,30 @@ def test_connect_finds_what_runs(sqlite_storage: mr.Storage, namespace: str) -> 
     assert ray.get(in_a_task.remote(namespace)) == pid
 
 
-def test_lesson_48_objects_pickle_and_tasks_look_nothing_up(sqlite_storage: mr.Storage) -> None:
+def test_lesson_48_objects_pickle_and_only_the_first_task_of_a_process_looks_them_up(
+    sqlite_storage: mr.Storage,
+) -> None:
     experiment = sqlite_storage.experiment("one")
 
     @ray.remote(num_cpus=0)
-    def use(storage: mr.Storage, experiment: mr.Experiment, database: mr.DatabaseManager) -> list[int]:
-        def refuse(*_: Any, **__: Any) -> None:
-            raise AssertionError("looked up by name")
+    class Process:
+        def use(
+            self, storage: mr.Storage, experiment: mr.Experiment, database: mr.DatabaseManager
+        ) -> tuple[list[int], int]:
+            with mock.patch.object(ray, "get_actor", side_effect=ray.get_actor) as look_up:
+                one = experiment.record({"a": 1}, 1.0)
+                two = database.save_architecture(experiment.id, {"a": 2}, 1.0)
+                three = storage.experiment("two").record({"a": 3}, 1.0)
+                storage.cache.set("a", 1)
+                assert not storage.artifacts.exists("a")
+                return [one, two, three], look_up.call_count
 
-        with mock.patch.object(ray, "get_actor", refuse):
-            one = experiment.record({"a": 1}, 1.0)
-            two = database.save_architecture(experiment.id, {"a": 2}, 1.0)
-            return [one, two, storage.experiment("two").record({"a": 3}, 1.0)]
-
-    ids = ray.get(use.remote(sqlite_storage, experiment, sqlite_storage.database))
-    assert len(set(ids)) == 3
+    process = cast("Any", Process).remote()
+    for expected in (3, 0, 0):  # one a kind of storage
+        ids, look_ups = ray.get(process.use.remote(sqlite_storage, experiment, sqlite_storage.database))
+        assert len(set(ids)) == 3
+        assert look_ups == expected
+    ray.kill(process)
 
 
 @pytest.mark.usefixtures("cluster")
