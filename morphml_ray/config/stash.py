@@ -82,9 +82,10 @@ class HeldSecret:
         with contextlib.suppress(OSError):  # removed by hand, or others hold it
             if keep:
                 os.fchmod(self._fd, _KEPT)
-            elif stat.S_IMODE(os.fstat(self._fd).st_mode) != _KEPT:
+            else:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._path.unlink()
+                if stat.S_IMODE(os.fstat(self._fd).st_mode) != _KEPT:
+                    self._path.unlink()
         os.close(self._fd)
         self._fd = None
 

@@ -204,7 +204,9 @@ def test_the_command_prints_the_status(
     command = [sys.executable, "-m", "morphml_ray.cli", "status", "--namespace", namespace]
     address = ["--address", ray.get_runtime_context().gcs_address]
     done = subprocess.run([*command, *address], capture_output=True, text=True, timeout=120, check=False)
-    assert json.loads(done.stdout)["database"]["outage"] is None, done.stderr
+    status = json.loads(done.stdout)
+    assert status["database"]["outage"] is None, done.stderr
+    assert status["storage"] == {"address": address[1], "namespace": namespace, "name": "default"}
     lost = subprocess.run(
         [*command[:-1], "nowhere", *address], capture_output=True, text=True, timeout=120, check=False
     )
