@@ -3,49 +3,34 @@
 import contextlib
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 from ray.actor import ActorHandle
 
-from morphml_ray.artifacts.node_actors import ArtifactActors, artifact_prefix, find_artifacts, start_artifacts
+from morphml_ray.artifacts.node_actors import ArtifactActors, find_artifacts, meet_artifacts
 from morphml_ray.artifacts.store import ArtifactStore, artifact_settings
-from morphml_ray.cache.actor import CacheSettings
-from morphml_ray.cache.manager import (
-    DistributedCache,
-    cache_actor_name,
-    cache_settings,
-    start_cache_actor,
-)
+from morphml_ray.cache.actor import CacheActor, CacheSettings
+from morphml_ray.cache.manager import DistributedCache, cache_address, cache_settings
 from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE, DEFAULT_PREFIX, StorageConfig
 from morphml_ray.database.actor import DatabaseActor, DatabaseSettings
 from morphml_ray.database.contract import DatabaseWrites
 from morphml_ray.database.encoding import encode_experiment
-from morphml_ray.database.manager import (
-    DatabaseManager,
-    actor_name,
-    database_settings,
-    start_database_actor,
-)
-from morphml_ray.errors import BackendUnavailable, ConfigurationError, MorphMLRayError, NotFoundError
+from morphml_ray.database.manager import DatabaseManager, database_address, database_settings
+from morphml_ray.errors import BackendUnavailable, ConfigurationError, NotFoundError
 from morphml_ray.experiments.experiment import Experiment
 from morphml_ray.identity import Identity
+from morphml_ray.model.arguments import text
 from morphml_ray.model.records import ExperimentRecord
 from morphml_ray.rpc.call import call
-from morphml_ray.rpc.channel import Channel, open_channel
-from morphml_ray.rpc.deploy import (
-    ask_beside,
-    count_restarts,
-    find_actor,
-    find_actors,
-    require_ray,
-    stop_actor,
-)
+from morphml_ray.rpc.channel import Channel
+from morphml_ray.rpc.cluster import require_ray
+from morphml_ray.rpc.deploy import ask_beside, count_restarts
 from morphml_ray.rpc.description import StorageActor
+from morphml_ray.rpc.visit import Met, Visit
 
 STATUS_TIMEOUT_S = 10.0
 _NAMES_LOOKED_AT = 1_000
-STOP_TIMEOUT_S = 5.0
 
 
 class Storage:
@@ -143,10 +128,10 @@ class Storage:
         artifacts = {}
         for node, handle in nodes.items():
             with contextlib.suppress(BackendUnavailable):  # gone with its node
-                artifacts[node] = _health(handle, f"the artifacts on node {node}", asked[node])
+                artifacts[node] = _health(self.artifacts.actors.first, handle, asked[node])
         return {
-            "database": _health(self._channel.handle, self._channel.place, asked["database"]),
-            "cache": _health(self.cache.channel.handle, self.cache.channel.place, asked["cache"]),
+            "database": _health(self._channel, handles["database"], asked["database"]),
+            "cache": _health(self.cache.channel, handles["cache"], asked["cache"]),
             "artifacts": artifacts,
         }
 
@@ -175,19 +160,21 @@ def connect(
 
     Works in the driver, in tasks and actors, and in further drivers: all get the same actors. Settings come from the
     arguments, then ``MORPHML_*`` variables, then ``morphml.toml``, then defaults: below ``./morphml_storage`` a SQLite
-    file and a directory of artifacts, and a cache in memory. Of what nothing names, that which runs is taken.
+    file and a directory of artifacts, and a cache in memory. ``root`` as an argument opens the embedded storage there,
+    whatever variables and the file name. Of what nothing names, that which runs is taken.
 
     Args:
         config: settings, instead of the arguments.
         database: URL of the database.
         cache: URL of the cache.
         artifacts: URL of the artifacts.
-        root: directory of the embedded default.
+        root: directory of the embedded storage.
         namespace: Ray namespace of the actors.
         name: of this storage; one cluster can have several.
 
     Raises:
         ConfigurationError: Ray is not initialized, a setting is wrong, or a server refuses the credentials.
+        ValidationError: the name or the namespace is no text.
         ConflictError: the storage of this name serves other places, or has another version.
         BackendUnavailable: the database or the artifacts did not answer within the deadline.
     """
@@ -195,76 +182,67 @@ def connect(
     stated = {"database": database, "cache": cache, "artifacts": artifacts, "root": root}
     if config is not None and any(value is not None for value in stated.values()):
         raise ConfigurationError("give connect() either config= or single settings, not both")
-    settings = config or StorageConfig(**stated)
-    before = _actors(name, namespace)
-    try:
-        return _connect(settings, name, namespace, is_new=not before)
-    except MorphMLRayError:
-        # What was started just now would be in the way of a call with other settings, and nobody holds it.
-        for key, handle in _actors(name, namespace).items():
-            if key not in before:
-                stop_actor(handle, STOP_TIMEOUT_S)
-        raise
+    # Plain ones, for no other process need have the class of an Enum of texts.
+    name, namespace = text(name, "name"), text(namespace, "namespace")
+    with Visit() as visit:
+        return _connect(visit, config or StorageConfig(**stated), name, namespace)
 
 
-def _connect(settings: StorageConfig, name: str, namespace: str, *, is_new: bool) -> Storage:
-    # All are started before one is waited for: their processes come up side by side. The artifacts first: whoever
-    # finds another actor of a storage, and none of these, knows that they are gone.
-    is_stated = settings.are_artifacts_stated or "root" in settings.model_fields_set
-    large = start_artifacts(artifact_settings(settings), name, namespace, is_stated=is_stated, is_new=is_new)
-    results = _find_database(settings, name, namespace)
-    values = _find_cache(settings, name, namespace)
-    return Storage(open_channel(*results), open_channel(*values), large.open())
-
-
-def _actors(name: str, namespace: str) -> "dict[str, ActorHandle[Any]]":
-    """Find all actors of a storage that run."""
-    found = {key: find_actor(key, namespace) for key in (actor_name(name), cache_actor_name(name))}
-    return {key: handle for key, handle in found.items() if handle is not None} | find_actors(
-        artifact_prefix(name), namespace
+def _connect(visit: Visit, settings: StorageConfig, name: str, namespace: str) -> Storage:
+    # Whoever makes the database's actor makes the storage; others learn that they want another one before they make
+    # anything. Where all are new they come up side by side: none is waited for before all are made.
+    is_rooted = "root" in settings.model_fields_set
+    results = _meet_database(visit, settings, name, namespace)
+    large = meet_artifacts(
+        visit,
+        lambda: artifact_settings(settings),
+        name,
+        namespace,
+        is_stated=settings.are_artifacts_stated or is_rooted,
+        is_new=results.is_new,
     )
+    values = _meet_cache(visit, settings, name, namespace)
+    return Storage(visit.open(results, results.channel()), visit.open(values, values.channel()), large.open(visit))
 
 
 def find_storage(namespace: str = DEFAULT_NAMESPACE, name: str = DEFAULT_NAME) -> Storage:
-    """Find the storage that runs; start nothing on a node that has its actors.
+    """Find the storage that runs, and wait for no backend; start nothing on a node that has its actors.
 
     Raises:
         NotFoundError: there is none of that name.
         ConfigurationError: Ray is not initialized.
     """
-    require_ray()
-    database, cache = find_actor(actor_name(name), namespace), find_actor(cache_actor_name(name), namespace)
-    artifacts = find_artifacts(name, namespace)
-    if database is None or cache is None or artifacts is None:
+    name, namespace = text(name, "name"), text(namespace, "namespace")
+
+    def refuse() -> NoReturn:
         raise NotFoundError(f"no storage {name!r} runs in the namespace {namespace!r} of this cluster")
-    return Storage(open_channel(database, None), open_channel(cache, None), artifacts)
+
+    with Visit() as visit:
+        database = visit.meet(DatabaseActor, database_address(name, namespace), refuse, is_stated=False)
+        cache = visit.meet(CacheActor, cache_address(name, namespace), refuse, is_stated=False)
+    artifacts = find_artifacts(name, namespace) or refuse()
+    return Storage(database.channel(), cache.channel(), artifacts)
 
 
-def _find_database(
-    config: StorageConfig, name: str, namespace: str
-) -> "tuple[ActorHandle[Any], DatabaseSettings | None]":
-    handle = find_actor(actor_name(name), namespace)
-    if handle is not None and not (config.is_database_stated or "root" in config.model_fields_set):
-        return handle, None
-    wanted = database_settings(config)
-    return handle or start_database_actor(wanted, name, namespace), wanted
+def _meet_database(visit: Visit, config: StorageConfig, name: str, namespace: str) -> Met[DatabaseSettings]:
+    is_stated = config.is_database_stated or "root" in config.model_fields_set
+    address = database_address(name, namespace)
+    return visit.meet(DatabaseActor, address, lambda: database_settings(config), is_stated=is_stated)
 
 
-def _find_cache(config: StorageConfig, name: str, namespace: str) -> "tuple[ActorHandle[Any], CacheSettings | None]":
-    handle = find_actor(cache_actor_name(name), namespace)
-    if handle is not None and not config.is_cache_stated:
-        return handle, None
+def _meet_cache(visit: Visit, config: StorageConfig, name: str, namespace: str) -> Met[CacheSettings]:
     # Storages on one server have keys of their own.
-    wanted = cache_settings(config, DEFAULT_PREFIX if name == DEFAULT_NAME else f"{DEFAULT_PREFIX}:{name}")
-    return handle or start_cache_actor(wanted, name, namespace), wanted
+    prefix = DEFAULT_PREFIX if name == DEFAULT_NAME else f"{DEFAULT_PREFIX}:{name}"
+    address = cache_address(name, namespace)
+    return visit.meet(CacheActor, address, lambda: cache_settings(config, prefix), is_stated=config.is_cache_stated)
 
 
 def _ask_health(handle: "ActorHandle[Any]") -> "ray.ObjectRef[dict[str, Any]]":
     return ask_beside(handle, call(StorageActor.health))
 
 
-def _health(handle: "ActorHandle[Any]", place: str, asked: "ray.ObjectRef[dict[str, Any]]") -> dict[str, Any]:
-    health = Channel(handle, place, STATUS_TIMEOUT_S).result(asked)
+def _health(channel: Channel, handle: "ActorHandle[Any]", asked: "ray.ObjectRef[dict[str, Any]]") -> dict[str, Any]:
+    health = channel.result_within(asked, STATUS_TIMEOUT_S)
     return health | {"restarts": count_restarts(handle)}
 
 

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from morphml_ray.artifacts.actor.actor import ArtifactActor, ArtifactSettings
 from morphml_ray.artifacts.node_channel import ArtifactChannel
 from morphml_ray.rpc.call import Call
-from morphml_ray.rpc.deploy import this_node
+from morphml_ray.rpc.cluster import this_node
+from morphml_ray.rpc.deploy import ActorAddress
 
 T = TypeVar("T")
 
@@ -20,7 +21,7 @@ class NearChannel(ArtifactChannel):
     """
 
     def __init__(self, settings: ArtifactSettings) -> None:
-        super().__init__(None, settings.url.masked, settings.deadline_s, this_node())  # type: ignore[arg-type]  # unused
+        super().__init__(ActorAddress("near", "near"), settings.describe(), this_node())
         self._actor = ArtifactActor(settings)
         self._loop = asyncio.new_event_loop()
 
@@ -28,6 +29,9 @@ class NearChannel(ArtifactChannel):
         """End the actor."""
         with contextlib.closing(self._loop):
             self._loop.run_until_complete(self._actor.close())
+
+    def is_running(self) -> bool:
+        return True
 
     def result(self, ref: Any) -> Any:
         return ref

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 import morphml_ray as mr
-from morphml_ray.artifacts.node_actors import start_artifacts
+from morphml_ray.artifacts.node_actors import open_artifacts
 from morphml_ray.artifacts.store import artifact_settings
 from morphml_ray.rpc.deploy import stop_actor
 
@@ -13,8 +13,7 @@ MB = 1024 * 1024
 
 
 def open_store(url: str, namespace: str, name: str = "test") -> mr.ArtifactStore:
-    settings = artifact_settings(mr.StorageConfig(artifacts=url))
-    return mr.ArtifactStore.over(start_artifacts(settings, name, namespace, is_stated=True, is_new=True).open())
+    return mr.ArtifactStore.over(open_artifacts(artifact_settings(mr.StorageConfig(artifacts=url)), name, namespace))
 
 
 def end(store: mr.ArtifactStore) -> None:

@@ -3,13 +3,13 @@
 from typing import Any, TypeVar
 
 import ray
-from ray.actor import ActorHandle
 
 from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.errors import BackendUnavailable, DeadlineExceeded
 from morphml_ray.rpc.call import Call, call
 from morphml_ray.rpc.channel import RESTART_ALLOWANCE_S, Channel
-from morphml_ray.rpc.deploy import ask_beside
+from morphml_ray.rpc.deploy import ActorAddress, ask_beside
+from morphml_ray.rpc.description import ActorDescription
 
 PROGRESS_TIMEOUT_S = 10.0
 
@@ -20,16 +20,19 @@ class ArtifactChannel(Channel):
     """The way to one artifact actor; waits for as long as bytes move.
 
     Args:
-        handle: of the actor.
-        place: what it serves, without a secret.
-        deadline_s: how long the actor itself waits for its store, seconds.
+        address: of the actor.
+        found: what it serves.
         node_id: where it runs.
     """
 
-    def __init__(self, handle: "ActorHandle[Any]", place: str, deadline_s: float, node_id: str) -> None:
-        super().__init__(handle, place, deadline_s)
+    def __init__(self, address: ActorAddress, found: ActorDescription, node_id: str) -> None:
+        super().__init__(address, found)
         self.node_id = node_id
-        self.is_gone = False
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether no actor has its name any more: it was shut down, or its node died."""
+        return not self.is_running()
 
     @property
     def stall_limit_s(self) -> float:
@@ -45,16 +48,12 @@ class ArtifactChannel(Channel):
                 _, stalled_s = self.progress()
                 if stalled_s > self.stall_limit_s:
                     raise
-            except BackendUnavailable as error:
-                lost = (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnschedulableError)
-                self.is_gone = self.is_gone or isinstance(error.__cause__, lost)
-                raise
 
     def progress(self, name: str = "") -> tuple[int, float]:
         """Ask how many bytes a named transfer has moved, and for how many seconds nothing has; infinite: no answer."""
         try:
             return ray.get(ask_beside(self.handle, call(ArtifactActor.progress, name)), timeout=PROGRESS_TIMEOUT_S)
-        except ray.exceptions.RayError:
+        except (ray.exceptions.RayError, BackendUnavailable):
             return 0, float("inf")
 
     def _send(self, prepared: Call[R], **options: Any) -> "ray.ObjectRef[R]":

@@ -21,15 +21,17 @@ from morphml_ray.artifacts.checks import (
 )
 from morphml_ray.artifacts.contract import ArtifactBackend, PresignMethod
 from morphml_ray.artifacts.file_transfers import FileDownload, FileUpload, absolute
-from morphml_ray.artifacts.node_actors import ArtifactActors, start_artifacts
+from morphml_ray.artifacts.node_actors import ArtifactActors, open_artifacts
 from morphml_ray.artifacts.node_channel import ArtifactChannel
 from morphml_ray.artifacts.progress import Progress
 from morphml_ray.artifacts.wire import Payload
 from morphml_ray.config import DEFAULT_NAMESPACE, BackendUrl, StorageConfig, fingerprint, stash_secret
 from morphml_ray.errors import ConfigurationError, ValidationError
+from morphml_ray.model.arguments import text
 from morphml_ray.rpc.call import Call, call
 from morphml_ray.rpc.channel import Steps
-from morphml_ray.rpc.deploy import node_of, require_ray, stop_actor, this_node
+from morphml_ray.rpc.cluster import require_ray, this_node
+from morphml_ray.rpc.deploy import node_of
 from morphml_ray.rpc.remote_method import remote_method
 
 _REFERENCES = ("env:", "file:")
@@ -83,7 +85,7 @@ class ArtifactStore:
         }
         stated = "&".join(f"{name}={value}" for name, value in options.items() if value is not None)
         folder = f"/{quote(prefix.strip('/'))}" if prefix.strip("/") else ""
-        self.actors = _connect(f"s3://{bucket}{folder}{'?' if stated else ''}{stated}")
+        self.actors = _connect(f"s3://{text(bucket, 'bucket')}{folder}{'?' if stated else ''}{stated}")
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -115,8 +117,7 @@ class ArtifactStore:
 
     def shutdown(self) -> None:
         """End the actors of all nodes, for everybody, when they have ended what they took; the objects stay."""
-        for handle in self.actors.running().values():
-            stop_actor(handle, self.actors.first.deadline_s)
+        self.actors.shutdown()
 
     @remote_method
     def upload_file(
@@ -302,7 +303,7 @@ def _connect(url: str) -> ArtifactActors:
     require_ray()
     settings = artifact_settings(StorageConfig(artifacts=url))
     name = fingerprint(settings.url)
-    return start_artifacts(settings, name, DEFAULT_NAMESPACE, is_stated=True, is_new=True).open()
+    return open_artifacts(settings, name, DEFAULT_NAMESPACE)
 
 
 def _home_of(url: BackendUrl) -> str | None:
@@ -314,5 +315,5 @@ def _home_of(url: BackendUrl) -> str | None:
     return home
 
 
-def _secret(text: str) -> str:
-    return text if text.startswith(_REFERENCES) else quote(text, safe="")
+def _secret(stated: str) -> str:
+    return str.__str__(stated) if stated.startswith(_REFERENCES) else quote(stated, safe="")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 
 from morphml_ray.cache.actor import CacheActor, CacheSettings
 from morphml_ray.cache.contract import Cache, CacheStatistics
@@ -17,9 +16,11 @@ from morphml_ray.errors import ValidationError
 from morphml_ray.model.arguments import count
 from morphml_ray.model.plain import to_number
 from morphml_ray.rpc.call import Call, call
-from morphml_ray.rpc.channel import Channel, Steps, open_channel
-from morphml_ray.rpc.deploy import find_actor, node_of, require_ray, serves, start_actor, stop_actor
+from morphml_ray.rpc.channel import Channel, Steps
+from morphml_ray.rpc.cluster import require_ray
+from morphml_ray.rpc.deploy import ActorAddress
 from morphml_ray.rpc.remote_method import remote_method
+from morphml_ray.rpc.visit import open_actor
 
 DAY_S = 86_400
 HOUR_S = 3_600
@@ -73,10 +74,8 @@ class DistributedCache:
         require_ray()
         self._default_ttl = _ttl(default_ttl)
         settings = cache_settings(StorageConfig(cache=redis_url), prefix)
-        shared = find_actor(cache_actor_name(DEFAULT_NAME), DEFAULT_NAMESPACE)
-        if shared is None or not serves(shared, settings):
-            shared = start_cache_actor(settings, settings.describe().fingerprint, DEFAULT_NAMESPACE)
-        self.channel = open_channel(shared, settings)
+        own = cache_address(settings.describe().fingerprint, DEFAULT_NAMESPACE)
+        self.channel = open_actor(CacheActor, settings, own, shared=cache_address(DEFAULT_NAME, DEFAULT_NAMESPACE))
 
     @classmethod
     def over(cls, channel: Channel) -> "DistributedCache":
@@ -93,7 +92,7 @@ class DistributedCache:
 
     def shutdown(self) -> None:
         """End the actor, for everybody; what a server keeps stays there."""
-        stop_actor(self.channel.handle, self.channel.deadline_s)
+        self.channel.shutdown()
 
     @remote_method
     def set(self, key: str, value: Any, ttl: float | None = None) -> Call[bool]:
@@ -270,14 +269,9 @@ def cache_settings(config: StorageConfig, prefix: str) -> CacheSettings:
     )
 
 
-def cache_actor_name(name: str) -> str:
-    """Name the cache actor of a storage."""
-    return f"cache:{name}"
-
-
-def start_cache_actor(settings: CacheSettings, name: str, namespace: str) -> "ActorHandle[Any]":
-    """Get or create the cache actor of a storage."""
-    return start_actor(CacheActor, settings, cache_actor_name(name), namespace, node_of(settings.url))
+def cache_address(name: str, namespace: str) -> ActorAddress:
+    """Tell where the cache actor of a storage is found."""
+    return ActorAddress(f"cache:{name}", namespace)
 
 
 def _set_one(key: str, value: Any, ttl_s: float | None) -> Call[bool]:

@@ -3,7 +3,7 @@
 from morphml_ray.config.directories import check_directory, check_local_filesystem
 from morphml_ray.config.names import DEFAULT_NAME, DEFAULT_NAMESPACE, DEFAULT_PREFIX
 from morphml_ray.config.settings import StorageConfig
-from morphml_ray.config.stash import stash_secret
+from morphml_ray.config.stash import HeldSecret, stash_secret
 from morphml_ray.config.urls import BackendUrl, fingerprint
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "DEFAULT_NAMESPACE",
     "DEFAULT_PREFIX",
     "BackendUrl",
+    "HeldSecret",
     "StorageConfig",
     "check_directory",
     "check_local_filesystem",

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
 
@@ -32,7 +32,8 @@ def _read_directory(value: Any) -> Any:
         raise ValueError("it must be a directory, not a URL; a database URL belongs to database")
     if not isinstance(value, (str, Path)):
         return value
-    return Path(os.path.expanduser(value)).absolute()  # noqa: PTH111 - Path.expanduser raises for an unknown user
+    plain = str.__str__(value) if isinstance(value, str) else value  # of an Enum of texts, too
+    return Path(os.path.expanduser(plain)).absolute()  # noqa: PTH111 - Path.expanduser raises for an unknown user
 
 
 Directory = Annotated[Path, BeforeValidator(_read_directory)]
@@ -42,7 +43,8 @@ class StorageConfig(BaseSettings):
     """The settings of a storage.
 
     Each is taken from the first of these that states it: an argument (None states nothing), an environment
-    variable, ``morphml.toml`` in the current directory, the default. Variables are ``MORPHML_`` and the name
+    variable, ``morphml.toml`` in the current directory, the default. ``root`` as an argument states all three places:
+    URLs of variables and of the file do not count beside it. Variables are ``MORPHML_`` and the name
     in capitals (an empty one states nothing); URLs end in ``_URL``: ``MORPHML_DATABASE_URL``. Keys of the file
     are the names of the arguments.
 
@@ -110,7 +112,8 @@ class StorageConfig(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - references do this
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Give the sources, the strongest first."""
-        return init_settings, EnvironmentSource(settings_cls), FileSource(settings_cls)
+        hidden: tuple[str, ...] = get_args(Kind) if "root" in init_settings() else ()
+        return init_settings, EnvironmentSource(settings_cls, hidden), FileSource(settings_cls, hidden)
 
     @property
     def database_url(self) -> BackendUrl:
@@ -144,7 +147,16 @@ class StorageConfig(BaseSettings):
 
 
 class EnvironmentSource(PydanticBaseSettingsSource):
-    """Settings from environment variables."""
+    """Settings from environment variables.
+
+    Args:
+        settings_cls: the class of the settings.
+        hidden: settings that are not taken from here.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], hidden: Collection[str] = ()) -> None:
+        super().__init__(settings_cls)
+        self._hidden = hidden
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Give one variable's value, or None."""
@@ -153,17 +165,22 @@ class EnvironmentSource(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         """Give the values of all variables that are set."""
         values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None and name not in self._hidden}
 
 
 class FileSource(TomlConfigSettingsSource):
     """Settings from ``morphml.toml`` in the current directory; without that file there are none.
 
+    Args:
+        settings_cls: the class of the settings.
+        hidden: settings that are not taken from here.
+
     Raises:
         ConfigurationError: the file cannot be read or holds an unknown key.
     """
 
-    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+    def __init__(self, settings_cls: type[BaseSettings], hidden: Collection[str] = ()) -> None:
+        self._hidden = hidden
         path = Path(CONFIG_FILE).absolute()
         problem = ""
         try:
@@ -175,6 +192,10 @@ class FileSource(TomlConfigSettingsSource):
         if problem:  # raised here, because such an error carries the file's text
             raise ConfigurationError(f"{path} is not valid TOML: {problem}")
         _refuse_unknown(self.toml_data, settings_cls.model_fields, f"key in {CONFIG_FILE}")
+
+    def __call__(self) -> dict[str, Any]:
+        """Give the values that the file states."""
+        return {name: value for name, value in super().__call__().items() if name not in self._hidden}
 
 
 def variable_of(name: str, field: FieldInfo) -> str:

@@ -1,6 +1,7 @@
 """Private files for secrets that were stated in plain text."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import secrets
@@ -13,6 +14,7 @@ from morphml_ray.config.urls import BackendUrl
 from morphml_ray.errors import ConfigurationError
 
 _DEFAULT = Path("~/.morphml_ray/secrets")
+_KEPT = 0o400
 
 
 def stash_secret(url: BackendUrl, directory: Path | None = None) -> BackendUrl:
@@ -39,7 +41,7 @@ def stash_secret(url: BackendUrl, directory: Path | None = None) -> BackendUrl:
     folder = _DEFAULT if directory is None else directory
     try:
         folder = folder.expanduser().absolute()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(folder)
         with _open_private(folder) as folder_fd:
             name = _find(folder_fd, identity, url.reveal()) or _create(folder_fd, identity, url.reveal())
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
@@ -48,6 +50,51 @@ def stash_secret(url: BackendUrl, directory: Path | None = None) -> BackendUrl:
             "State the password as env:NAME or file:/absolute/path instead."
         ) from error
     return url.stored_at(folder / name)
+
+
+class HeldSecret:
+    """A stashed secret while somebody connects with it: what nobody has connected with is removed again.
+
+    Whoever connects holds a lock on the file that others may share. Who succeeds marks it as kept, by its mode; who
+    fails removes it, unless it is kept or somebody else holds it.
+
+    Args:
+        url: any URL.
+
+    Raises:
+        FileNotFoundError: it was removed just now: stash it again.
+    """
+
+    def __init__(self, url: BackendUrl) -> None:
+        self._path = Path(url.reveal().removeprefix("file:"))
+        self._fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW) if url.is_stashed else None
+        if self._fd is not None:
+            with contextlib.suppress(OSError):  # a file system without locks: then nothing is removed either
+                fcntl.flock(self._fd, fcntl.LOCK_SH)
+            if os.fstat(self._fd).st_nlink == 0:
+                os.close(self._fd)
+                raise FileNotFoundError(self._path)
+
+    def release(self, *, keep: bool) -> None:
+        """Let go; without ``keep`` the file is removed, where nobody else needs it."""
+        if self._fd is None:
+            return
+        with contextlib.suppress(OSError):  # removed by hand, or others hold it
+            if keep:
+                os.fchmod(self._fd, _KEPT)
+            else:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_IMODE(os.fstat(self._fd).st_mode) != _KEPT:
+                    self._path.unlink()
+        os.close(self._fd)
+        self._fd = None
+
+
+def _make_private(folder: Path) -> None:
+    """Create a directory, and those above it, closed to others whatever the umask."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 @contextlib.contextmanager

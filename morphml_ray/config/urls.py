@@ -103,6 +103,11 @@ class BackendUrl:
         return self._has_plain_secret
 
     @property
+    def is_stashed(self) -> bool:
+        """Whether ``stored_at`` made it: a reference that is shown as the URL behind it."""
+        return self._text.startswith("file:/") and self._text != self._masked
+
+    @property
     def path(self) -> Path | None:
         """The file of a SQLite URL, the directory of a file URL; None otherwise."""
         return self._path

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ray.actor import ActorHandle
-
 from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE, StorageConfig, fingerprint, stash_secret
 from morphml_ray.database.actor import DatabaseActor, DatabaseSettings
 from morphml_ray.database.contract import DatabaseReads, DatabaseWrites, SaveUnit
@@ -34,9 +32,11 @@ from morphml_ray.model.records import (
     IfExists,
 )
 from morphml_ray.rpc.call import Answer, Call, call
-from morphml_ray.rpc.channel import Channel, Prepared, open_channel
-from morphml_ray.rpc.deploy import find_actor, node_of, require_ray, serves, start_actor, stop_actor
+from morphml_ray.rpc.channel import Channel, Prepared
+from morphml_ray.rpc.cluster import require_ray
+from morphml_ray.rpc.deploy import ActorAddress
 from morphml_ray.rpc.remote_method import remote_method
+from morphml_ray.rpc.visit import open_actor
 
 MAX_PAGE = 100_000
 
@@ -56,6 +56,7 @@ class DatabaseManager:
 
     Raises:
         ConfigurationError: Ray is not initialized, the URL is wrong, or the database refuses it.
+        ConflictError: the SQLite file is in use by another process.
         BackendUnavailable: the database did not answer within the deadline.
     """
 
@@ -65,12 +66,8 @@ class DatabaseManager:
         require_ray()
         config = StorageConfig(database=connection_string, pool_size=pool_size, echo=echo)
         settings = database_settings(config)
-        shared = find_actor(actor_name(DEFAULT_NAME), DEFAULT_NAMESPACE)
-        if shared is not None and serves(shared, settings):
-            self.channel = open_channel(shared, settings)
-            return
-        handle = start_database_actor(settings, fingerprint(settings.url), DEFAULT_NAMESPACE)
-        self.channel = open_channel(handle, settings)
+        own, shared = (database_address(name, DEFAULT_NAMESPACE) for name in (fingerprint(settings.url), DEFAULT_NAME))
+        self.channel = open_actor(DatabaseActor, settings, own, shared=shared)
 
     @classmethod
     def over(cls, channel: Channel) -> "DatabaseManager":
@@ -95,7 +92,7 @@ class DatabaseManager:
 
     def shutdown(self) -> None:
         """End the actor, for everybody, when it has committed what it took; the database stays."""
-        stop_actor(self.channel.handle, self.channel.deadline_s)
+        self.channel.shutdown()
 
     @remote_method
     def create_experiment(
@@ -331,14 +328,9 @@ def database_settings(config: StorageConfig) -> DatabaseSettings:
     )
 
 
-def actor_name(name: str) -> str:
-    """Name the database actor of a storage."""
-    return f"database:{name}"
-
-
-def start_database_actor(settings: DatabaseSettings, name: str, namespace: str) -> "ActorHandle[Any]":
-    """Get or create the database actor of a storage."""
-    return start_actor(DatabaseActor, settings, actor_name(name), namespace, node_of(settings.url))
+def database_address(name: str, namespace: str) -> ActorAddress:
+    """Tell where the database actor of a storage is found."""
+    return ActorAddress(f"database:{name}", namespace)
 
 
 def _check_status(status: str) -> None:

@@ -3,9 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, Generic, TypeVar, overload
+from typing import Any, Concatenate, Generic, SupportsIndex, TypeVar, overload
 
+from ray.exceptions import RayTaskError
 from typing_extensions import ParamSpec
+
+from morphml_ray.errors import CorruptDataError, MorphMLRayError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,6 +25,11 @@ class Encoded(ABC, Generic[R_co]):
     @abstractmethod
     def __reduce__(self) -> tuple[Any, ...]:
         """Say what decodes it, and from what."""
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        """Let an error of decoding be an answer like one of the actor's, whoever waits for it."""
+        decode, arguments = self.__reduce__()
+        return _decoded, (type(self).__name__, decode, *arguments)
 
 
 @dataclass(frozen=True)
@@ -95,3 +103,18 @@ def call(method: Callable[..., Any], /, *arguments: Any, **named: Any) -> Call[A
         named: the same, by name.
     """
     return Call(method.__name__, arguments, named, getattr(method, "can_overload", False))
+
+
+def _decoded(name: str, decode: Callable[..., Any], *arguments: Any) -> Any:
+    """Decode an answer where it is unpickled; what fails is given as what Ray raises itself, from the actor's error.
+
+    An error that is raised here would be logged by Ray with its traceback and hidden in a ``RaySystemError``.
+    """
+    try:
+        return decode(*arguments)
+    except MorphMLRayError as error:
+        cause: MorphMLRayError = error
+    except Exception as error:  # noqa: BLE001 - unpickling runs code of the value's class, which may raise anything
+        cause = CorruptDataError(f"an answer cannot be decoded: {error!r}")
+    text = f"{type(cause).__name__}: {cause}"
+    return RayTaskError(f"decoding {name}", text, cause)  # type: ignore[no-untyped-call]  # Ray's

@@ -1,5 +1,6 @@
 """One actor call and its answer, with our own errors and a deadline on every wait."""
 
+import logging
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -8,16 +9,20 @@ from ray.actor import ActorHandle
 
 from morphml_ray.errors import (
     BackendUnavailable,
-    ConfigurationError,
+    ConflictError,
     CorruptDataError,
     DeadlineExceeded,
     MorphMLRayError,
     Overloaded,
 )
-from morphml_ray.rpc.call import Answer, Call, call
-from morphml_ray.rpc.deploy import Settings, check_actor, stop_actor
-from morphml_ray.rpc.description import ActorDescription, StorageActor
+from morphml_ray.rpc.call import Answer, Call
+from morphml_ray.rpc.cluster import require_ray
+from morphml_ray.rpc.deploy import LOST, ActorAddress, stop_actor
+from morphml_ray.rpc.description import ActorDescription
 from morphml_ray.rpc.patience import Patience
+from morphml_ray.rpc.whereabouts import locate
+
+logger = logging.getLogger(__name__)
 
 RESTART_ALLOWANCE_S = 30.0
 """What an answer may take beyond the actor's own deadline: Ray restarts a killed actor meanwhile."""
@@ -42,24 +47,68 @@ Prepared: TypeAlias = Call[R] | Answer[R] | Steps[R]
 
 
 class Channel:
-    """The way to one actor; pickles with its handle, so tasks need no look-up by name.
+    """The way to one actor; pickles by the actor's name, and is resolved once a process, when it is first used.
+
+    It leads to the actor that has the name now, as long as that serves the same place: also in another cluster, and
+    after the actor was shut down and started anew.
 
     Args:
-        handle: of the actor.
-        place: what the actor serves, without a secret.
-        deadline_s: how long the actor itself waits for its backend, seconds.
+        address: of the actor.
+        found: what it serves.
+
+    Attributes:
+        address: of the actor.
+        place: what it serves, without a secret.
+        deadline_s: how long it waits for its backend, seconds.
+        fingerprint: of what it serves.
     """
 
-    def __init__(self, handle: "ActorHandle[Any]", place: str, deadline_s: float) -> None:
-        self.handle = handle
-        self.place = place
-        self.deadline_s = deadline_s
+    def __init__(self, address: ActorAddress, found: ActorDescription) -> None:
+        self.address = address
+        self.place = found.place
+        self.deadline_s = found.deadline_s
+        self.fingerprint = found.fingerprint
+
+    @property
+    def handle(self) -> "ActorHandle[Any]":
+        """The actor that has the name now.
+
+        Raises:
+            BackendUnavailable: there is none.
+            ConflictError: it serves another place, or speaks another version's protocol.
+            ConfigurationError: this process belongs to no cluster, or was forked from one that does.
+        """
+        whereabouts = locate(self.address)
+        if whereabouts is None:
+            raise BackendUnavailable(
+                f"the actor of {self.place} is gone (shut down, or its node died, or this is another cluster: no "
+                f"{self.address} runs): call morphml_ray.connect() again"
+            )
+        if whereabouts.found.fingerprint != self.fingerprint:
+            raise ConflictError(
+                f"this object is of {self.place}, and {self.address} of this cluster serves {whereabouts.found.place}: "
+                "take the one that connect() gives here, or connect() to the other place under another name="
+            )
+        self.deadline_s = whereabouts.found.deadline_s
+        return whereabouts.handle
+
+    def is_running(self) -> bool:
+        """Tell whether an actor has the name now."""
+        return locate(self.address) is not None
+
+    def shutdown(self) -> None:
+        """End the actor, for everybody, when it has finished what it took; nothing where it is gone already."""
+        if self.is_running():
+            handle = self.handle
+            logger.warning("Ending the actor %s of %s, for everybody who uses it", self.address, self.place)
+            stop_actor(handle, self.deadline_s)
 
     def __repr__(self) -> str:
         return f"Channel({self.place!r})"
 
     def submit(self, prepared: Prepared[R]) -> "ray.ObjectRef[R]":
         """Send a call; the actor itself waits for a place in its queue."""
+        require_ray()
         if isinstance(prepared, Answer):
             return ray.put(prepared.value)
         if isinstance(prepared, Steps):
@@ -85,19 +134,30 @@ class Channel:
         return self.result_of(prepared, self._send(prepared))
 
     def result_of(self, sent: Call[R], ref: "ray.ObjectRef[R]") -> R:
-        """Wait for the answer to a call that was sent; while the actor is overloaded, send it again with back-off."""
+        """Wait for the answer to a call that was sent.
+
+        While the actor is overloaded, it is sent again with back-off; where another actor has taken the name, once.
+        """
         patience = Patience(self.deadline_s)
+        can_turn = True
         while True:
             try:
                 return self.result(ref)
             except Overloaded:
                 if not sent.can_overload or not patience.pause():
                     raise
+            except BackendUnavailable as error:
+                if not isinstance(error.__cause__, LOST) or not can_turn or not self.is_running():
+                    raise
+                can_turn = False
             ref = self._send(sent)
 
     def result(self, ref: "ray.ObjectRef[R]") -> R:
         """Wait for an answer; see ``wait`` for the errors."""
-        timeout_s = self.deadline_s + RESTART_ALLOWANCE_S
+        return self.result_within(ref, self.deadline_s + RESTART_ALLOWANCE_S)
+
+    def result_within(self, ref: "ray.ObjectRef[R]", timeout_s: float) -> R:
+        """Wait for an answer for so many seconds; see ``wait`` for the errors."""
         try:
             return ray.get(ref, timeout=timeout_s)
         except ray.exceptions.RayTaskError as error:
@@ -109,7 +169,7 @@ class Channel:
             raise DeadlineExceeded(
                 f"no answer from the actor of {self.place} within {timeout_s:.0f} s; the call may still take effect"
             ) from error
-        except (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnschedulableError) as error:
+        except LOST as error:
             raise BackendUnavailable(
                 f"the actor of {self.place} is gone (shut down, or its node died): call morphml_ray.connect() again"
             ) from error
@@ -127,40 +187,3 @@ class Channel:
             *prepared.arguments, **prepared.named, **options
         )
         return ref
-
-
-def open_channel(handle: "ActorHandle[Any]", settings: Settings | None) -> Channel:
-    """Check an actor, wait until its backend answers, and give the way to it.
-
-    Args:
-        handle: of the actor.
-        settings: what is wanted; None takes what runs.
-
-    Raises:
-        ConflictError: the actor serves something else, or another version.
-        ConfigurationError: the backend refuses the connection.
-        BackendUnavailable: it did not answer within the deadline.
-    """
-    found = check_actor(handle, settings)
-    channel = Channel(handle, found.place, found.deadline_s)
-    open_backend(channel, found, settings)
-    return channel
-
-
-def open_backend(channel: Channel, found: ActorDescription, settings: Settings | None) -> None:
-    """Wait until the backend of an actor answers, also to what is wanted now; see ``open_channel`` for the errors.
-
-    Args:
-        channel: to the actor.
-        found: what it serves.
-        settings: what is wanted; another password than the actor's is tried out. None takes what runs.
-    """
-    if settings is not None and settings.url.path is None and settings.url != found.url:
-        channel.wait(call(StorageActor.verify, settings.url))
-    try:
-        channel.wait(call(StorageActor.ready))
-    except ConfigurationError:
-        # It will never open, and would stand in the way of one that is made of the right settings.
-        if not channel.wait(call(StorageActor.health))["is_open"]:
-            stop_actor(channel.handle, channel.deadline_s)
-        raise

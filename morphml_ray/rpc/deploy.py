@@ -1,8 +1,11 @@
 """Handing the plain classes to Ray: names, placement, restarts. The only module that makes actors."""
 
 import contextlib
+import os
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import ray
 from ray.actor import ActorHandle
@@ -12,39 +15,41 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import BackendUnavailable, ConfigurationError, ConflictError
 from morphml_ray.rpc.call import Call, call
-from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription, StorageActor
+from morphml_ray.rpc.cluster import this_node
+from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription, Settings, StorageActor
+from morphml_ray.rpc.reception import Reception
 
 HEALTH = "health"
 ASK_TIMEOUT_S = 60.0
+LOST = (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnschedulableError)
+"""What Ray raises of an actor that does not come back."""
+
+_DEAD = 4  # in Ray's ActorTableData.ActorState
 
 R = TypeVar("R")
 
 
-class Settings(Protocol):
-    """What an actor is made of."""
+@dataclass(frozen=True)
+class ActorAddress:
+    """Where an actor is found, in whatever cluster.
 
-    @property
-    def url(self) -> BackendUrl:
-        """What it serves; references to secrets, never secrets."""
-
-    def describe(self) -> ActorDescription:
-        """Tell what an actor of these settings serves."""
-
-
-def require_ray() -> None:
-    """Check that this process belongs to a Ray cluster; asking Ray itself would start one.
-
-    Raises:
-        ConfigurationError: it does not.
+    Attributes:
+        name: of the actor.
+        namespace: of Ray.
     """
-    if not ray.is_initialized():
-        raise ConfigurationError("Ray is not initialized in this process: call ray.init() first")
+
+    name: str
+    namespace: str
+
+    def __str__(self) -> str:
+        """Give it as it is shown."""
+        return f"{self.namespace}/{self.name}"
 
 
-def find_actor(name: str, namespace: str) -> "ActorHandle[Any] | None":
-    """Look a running actor up by name."""
+def find_actor(address: ActorAddress) -> "ActorHandle[Any] | None":
+    """Look a running actor up."""
     try:
-        return ray.get_actor(name, namespace=namespace)
+        return ray.get_actor(address.name, namespace=address.namespace)
     except ValueError:
         return None
 
@@ -56,58 +61,69 @@ def find_actors(prefix: str, namespace: str) -> "dict[str, ActorHandle[Any]]":
         for actor in list_named_actors(all_namespaces=True)
         if actor["namespace"] == namespace and actor["name"].startswith(prefix)
     ]
-    found = {rest: find_actor(prefix + rest, namespace) for rest in names}
+    found = {rest: find_actor(ActorAddress(prefix + rest, namespace)) for rest in names}
     return {rest: handle for rest, handle in found.items() if handle is not None}
 
 
-def start_actor(
-    kind: type, settings: Settings, name: str, namespace: str, node_id: str | None = None
-) -> "ActorHandle[Any]":
-    """Get or create the detached actor of that name; racing callers get the same one.
+def create_actor(
+    kind: type, settings: Settings, address: ActorAddress, creator: str, node_id: str | None
+) -> "ActorHandle[Any] | None":
+    """Create a detached actor; None where the name is taken: of racing callers one creates it.
 
     Args:
         kind: its plain class; one without coroutines states on how many ``THREADS`` its calls run.
         settings: what it is made of; without secrets, for Ray's control store keeps them as they are.
-        name: of the actor.
-        namespace: of Ray.
+        address: where it is to be found.
+        creator: its first guest.
         node_id: where it must run; None lets Ray choose.
+
+    Raises:
+        ConfigurationError: what it would make is lost with this cluster.
     """
+    _refuse_session_directory(settings.url)
     threads = getattr(kind, "THREADS", None)
     concurrency = {} if threads is None else {"max_concurrency": threads}
     placement = "DEFAULT" if node_id is None else NodeAffinitySchedulingStrategy(node_id, soft=False)
-    handle: ActorHandle[Any] = (
-        _shell(kind)
-        .options(
-            name=name,
-            namespace=namespace,
-            get_if_exists=True,
-            lifetime="detached",
-            num_cpus=0,
-            max_restarts=-1,
-            max_task_retries=-1,
-            scheduling_strategy=placement,
-            **concurrency,
-        )
-        .remote(settings)
-    )
+    options = {
+        "name": address.name,
+        "namespace": address.namespace,
+        "lifetime": "detached",
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_task_retries": -1,
+        "scheduling_strategy": placement,
+        **concurrency,
+    }
+    try:
+        handle: ActorHandle[Any] = _shell(kind).options(**options).remote(settings, creator)
+    except ray.exceptions.ActorAlreadyExistsError:
+        return None
     return handle
 
 
 @cache
 def _shell(kind: type) -> Any:
     """Make the Ray class of a plain class, once a process: each one made is exported to the cluster again."""
-    return ray.remote(concurrency_groups={HEALTH: 2})(kind)  # type: ignore[call-overload]  # not in Ray's stubs
+    shell = type(kind.__name__, (Reception, kind), {"__doc__": kind.__doc__, "__module__": __name__})
+    return ray.remote(concurrency_groups={HEALTH: 2})(shell)  # type: ignore[call-overload]  # not in Ray's stubs
+
+
+def _refuse_session_directory(url: BackendUrl) -> None:
+    """Refuse a place below the directory of this Ray session: a task or a job with a working_dir stands there."""
+    context = ray.get_runtime_context()
+    session = os.path.realpath(Path(context.get_temp_dir()) / context.get_session_name())
+    if url.path is not None and Path(os.path.realpath(url.path)).is_relative_to(session):
+        raise ConfigurationError(
+            f"{url.path} lies below Ray's session directory ({session}), where the current directory of tasks and jobs "
+            "with a working_dir is: the next cluster would not see it. State root= (or MORPHML_ROOT) with an absolute "
+            "path, or the URLs of servers, or connect in the driver first"
+        )
 
 
 def node_of(url: BackendUrl) -> str | None:
     """Tell where an actor of this URL must run: a path and a stashed secret are on this node only."""
     is_here = url.scheme in ("sqlite", "file") or url.reveal().startswith("file:")
     return this_node() if is_here else None
-
-
-def this_node() -> str:
-    """Give the id of the node this process runs on."""
-    return ray.get_runtime_context().get_node_id()
 
 
 def ask_beside(handle: "ActorHandle[Any]", question: Call[R]) -> "ray.ObjectRef[R]":
@@ -132,6 +148,16 @@ def check_actor(handle: "ActorHandle[Any]", settings: Settings | None) -> ActorD
         found = ray.get(ask_beside(handle, call(StorageActor.describe)), timeout=ASK_TIMEOUT_S)
     except ray.exceptions.RayError as error:
         raise BackendUnavailable(f"an actor of morphml_ray does not answer: {error}") from error
+    check_description(found, settings)
+    return found
+
+
+def check_description(found: ActorDescription, settings: Settings | None) -> None:
+    """Check what an actor tells of itself; see ``check_actor``.
+
+    Raises:
+        ConflictError: it serves something else than is wanted, or speaks another version's protocol.
+    """
     if found.protocol_version != PROTOCOL_VERSION:
         raise ConflictError(
             f"the running actor speaks protocol {found.protocol_version}, this process {PROTOCOL_VERSION}: "
@@ -143,7 +169,6 @@ def check_actor(handle: "ActorHandle[Any]", settings: Settings | None) -> ActorD
             f"an actor of this name serves {found.place} already, not {wanted.place}: use that one (leave the URL "
             "out), shut it down, or choose another name= for connect()"
         )
-    return found
 
 
 def serves(handle: "ActorHandle[Any]", settings: Settings) -> bool:
@@ -155,10 +180,22 @@ def serves(handle: "ActorHandle[Any]", settings: Settings) -> bool:
     return True
 
 
+def id_of(handle: "ActorHandle[Any]") -> str:
+    """Give what tells an actor from any other one, also from an earlier one of its name."""
+    found: str = handle._actor_id.hex()  # noqa: SLF001 - Ray has no public name for it
+    return found
+
+
+def is_known_dead(handle: "ActorHandle[Any]") -> bool:
+    """Tell whether Ray has told this process already that an actor is gone for good; asks nobody."""
+    state = handle._get_local_state()  # type: ignore[no-untyped-call]  # noqa: SLF001 - Ray has no public name for it
+    return bool(state == _DEAD)
+
+
 def count_restarts(handle: "ActorHandle[Any]") -> int:
     """How often Ray restarted an actor."""
     # Ray's public state API needs its dashboard; this is what its own RuntimeContext reads.
-    found = ray._private.state.actors(handle._actor_id.hex())  # noqa: SLF001 - see above
+    found = ray._private.state.actors(id_of(handle))  # noqa: SLF001 - see above
     return int(found.get("NumRestarts", 0))
 
 

@@ -31,6 +31,17 @@ class ActorDescription:
         return self.url.masked
 
 
+class Settings(Protocol):
+    """What an actor is made of."""
+
+    @property
+    def url(self) -> BackendUrl:
+        """What it serves; references to secrets, never secrets."""
+
+    def describe(self) -> ActorDescription:
+        """Tell what an actor of these settings serves."""
+
+
 class StorageActor(Protocol):
     """What every actor of ours answers, as a plain method or as a coroutine."""
 

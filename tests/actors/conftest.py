@@ -16,7 +16,7 @@ from morphml_ray.artifacts.actor.actor import ArtifactSettings
 from morphml_ray.artifacts.node_actors import ArtifactActors
 from morphml_ray.config import BackendUrl
 from morphml_ray.devstack import PostgresServer, ValkeyServer
-from morphml_ray.rpc.deploy import this_node
+from morphml_ray.rpc.cluster import this_node
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -32,21 +32,30 @@ def test_connect_finds_what_runs(files_storage: mr.Storage, shared_namespace: st
     assert ray.get(in_a_task.remote(shared_namespace)) == pid
 
 
-def test_lesson_48_objects_pickle_and_tasks_look_nothing_up(shared_sqlite_storage: mr.Storage) -> None:
+def test_lesson_48_objects_pickle_and_only_the_first_task_of_a_process_looks_them_up(
+    shared_sqlite_storage: mr.Storage,
+) -> None:
     experiment = shared_sqlite_storage.experiment("one")
 
     @ray.remote(num_cpus=0)
-    def use(storage: mr.Storage, experiment: mr.Experiment, database: mr.DatabaseManager) -> list[int]:
-        def refuse(*_: Any, **__: Any) -> None:
-            raise AssertionError("looked up by name")
+    class Process:
+        def use(
+            self, storage: mr.Storage, experiment: mr.Experiment, database: mr.DatabaseManager
+        ) -> tuple[list[int], int]:
+            with mock.patch.object(ray, "get_actor", side_effect=ray.get_actor) as look_up:
+                one = experiment.record({"a": 1}, 1.0)
+                two = database.save_architecture(experiment.id, {"a": 2}, 1.0)
+                three = storage.experiment("two").record({"a": 3}, 1.0)
+                storage.cache.set("a", 1)
+                assert not storage.artifacts.exists("a")
+                return [one, two, three], look_up.call_count
 
-        with mock.patch.object(ray, "get_actor", refuse):
-            one = experiment.record({"a": 1}, 1.0)
-            two = database.save_architecture(experiment.id, {"a": 2}, 1.0)
-            return [one, two, storage.experiment("two").record({"a": 3}, 1.0)]
-
-    ids = ray.get(use.remote(shared_sqlite_storage, experiment, shared_sqlite_storage.database))
-    assert len(set(ids)) == 3
+    process = cast("Any", Process).remote()
+    for expected in (3, 0, 0):  # one a kind of storage
+        ids, look_ups = ray.get(process.use.remote(shared_sqlite_storage, experiment, shared_sqlite_storage.database))
+        assert len(set(ids)) == 3
+        assert look_ups == expected
+    ray.kill(process)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -195,7 +204,9 @@ def test_the_command_prints_the_status(
     command = [sys.executable, "-m", "morphml_ray.cli", "status", "--namespace", shared_namespace]
     address = ["--address", ray.get_runtime_context().gcs_address]
     done = subprocess.run([*command, *address], capture_output=True, text=True, timeout=120, check=False)
-    assert json.loads(done.stdout)["database"]["outage"] is None, done.stderr
+    status = json.loads(done.stdout)
+    assert status["database"]["outage"] is None, done.stderr
+    assert status["storage"] == {"address": address[1], "namespace": shared_namespace, "name": "default"}
     lost = subprocess.run(
         [*command[:-1], "nowhere", *address], capture_output=True, text=True, timeout=120, check=False
     )

@@ -1,5 +1,7 @@
 import copy
+import enum
 import os
+import pickle
 import traceback
 from pathlib import Path
 
@@ -188,3 +190,33 @@ def test_validating_a_mapping_hides_it_too() -> None:
     with pytest.raises(ValueError, match="names no database") as caught:
         StorageConfig.model_validate({"database": f"postgresql://ann:{SECRET}@h"})
     assert SECRET not in str(caught.value)
+
+
+def test_case_36_root_as_an_argument_beats_the_urls_of_variables_and_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MORPHML_DATABASE_URL", "postgresql://user@host/database")
+    monkeypatch.setenv("MORPHML_CACHE_URL", "redis://host:6379/0")
+    (tmp_path / "morphml.toml").write_text('artifacts = "s3://bucket"\npool_size = 3\n')
+    monkeypatch.chdir(tmp_path)
+    config = StorageConfig(root="/data/old")
+    urls = [config.database_url, config.cache_url, config.artifacts_url]
+    assert [url.masked for url in urls] == ["sqlite:////data/old/morphml.db", "memory://", "file:///data/old/artifacts"]
+    assert config.model_fields_set == {"root", "pool_size"}
+    assert config.pool_size == 3
+    assert StorageConfig(root="/data/old", cache="redis://other").cache_url.masked == "redis://other:6379/0"
+    monkeypatch.setenv("MORPHML_ROOT", "/data/of/the/environment")
+    from_variables = StorageConfig()
+    assert [from_variables.database_url.scheme, from_variables.artifacts_url.scheme] == ["postgresql", "s3"]
+
+
+class Place(str, enum.Enum):
+    DATABASE = "sqlite:////data/morphml.db"
+    ROOT = "/data/root"
+
+
+def test_case_61_enums_of_texts_become_plain_texts() -> None:
+    config = StorageConfig(database=Place.DATABASE, root=Place.ROOT)
+    assert type(config.database_url.reveal()) is str
+    assert str(config.root) == "/data/root"
+    assert "Place" not in repr(pickle.dumps(config.database_url))

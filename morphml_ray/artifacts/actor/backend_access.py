@@ -66,6 +66,8 @@ class BackendAccess:
             try:
                 result = await loop.run_in_executor(threads, lambda: work(self._opened(), transfer))
             except BackendUnavailable as error:
+                if self._outage is None:
+                    logger.warning("Transfers wait: %s", error)
                 self._outage = str(error)
                 patience.renew(self._deadline_s - transfer.idle_s)
                 # Between two attempts no thread is held: others may be luckier.

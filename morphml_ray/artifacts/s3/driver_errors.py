@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from botocore import exceptions as exc
 
+from morphml_ray.artifacts.credentials import missing_credentials
 from morphml_ray.config.tls import is_tls_refusal
 from morphml_ray.errors import (
     BackendUnavailable,
@@ -59,7 +60,6 @@ _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY, _INTERNAL = 401, 403, 404, 429
 
 # What the driver says by itself; the first that fits counts.
 _DRIVER_CONFIGURATION = (
-    exc.NoCredentialsError,
     exc.PartialCredentialsError,
     exc.ProfileNotFound,
     exc.ConfigNotFound,
@@ -98,6 +98,8 @@ def translated(place: str, operation: str) -> Iterator[None]:
         raise CorruptDataError(f"{place}: {operation}: {error}") from error
     except exc.ParamValidationError as error:
         raise ValidationError(f"{place} refuses {operation}: {error}") from error
+    except exc.NoCredentialsError as error:
+        raise missing_credentials(place) from error
     except _DRIVER_CONFIGURATION as error:
         raise ConfigurationError(f"{place} cannot be used: {error}") from error
     except (exc.BotoCoreError, exc.HTTPClientError) as error:

@@ -18,7 +18,7 @@ from morphml_ray.artifacts.wire import describe_object
 from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE
 from morphml_ray.errors import AlreadyExistsError, BackendUnavailable, CorruptDataError, NotFoundError, ValidationError
 from morphml_ray.rpc.call import call
-from morphml_ray.rpc.deploy import require_ray, this_node
+from morphml_ray.rpc.cluster import require_ray, this_node
 
 T = TypeVar("T")
 
