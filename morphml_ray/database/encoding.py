@@ -1,6 +1,7 @@
 """From a caller's arguments to what the actor stores; runs in the caller."""
 
 import inspect
+import logging
 import math
 import os
 import time
@@ -19,6 +20,9 @@ from morphml_ray.identity.canonical_json import canonical_json
 from morphml_ray.model.arguments import MAX_INT, count, text
 from morphml_ray.model.plain import encode_json, to_number, to_plain
 from morphml_ray.model.records import EvaluationStatus, IfExists, OnDuplicate, check_objectives
+from morphml_ray.model.side_values import to_side_value
+
+_logger = logging.getLogger(__name__)
 
 MAX_KEY_BYTES = 1_000
 """Of a name, a seed or a fidelity: PostgreSQL's indexes take 2,700 bytes a row."""
@@ -152,7 +156,7 @@ def encode_save(
         fitness=outcome.fitness,
         metrics=_metrics(metrics, outcome),
         generation=count(generation, "generation"),
-        worker_id=None if worker_id is None else text(str(worker_id), "worker_id"),
+        worker_id=_worker_id(worker_id),
         duration_s=_duration(duration),
         error_class=outcome.error_class,
         error_text=outcome.error_text,
@@ -257,10 +261,11 @@ def encode_where(where: Mapping[str, Any] | None) -> dict[str, tuple[Operator, f
     return checked
 
 
-def _metrics(metrics: Mapping[str, Any] | None, outcome: Outcome) -> str:
-    if not isinstance(metrics, (Mapping, type(None))):
-        raise ValidationError(f"metrics must be a mapping of names to values, not {type(metrics).__name__}")
-    plain = to_plain(metrics, "metrics") if metrics else {}
+def _metrics(metrics: Any, outcome: Outcome) -> str:
+    """Write metrics; what is no mapping is one metric."""
+    plain = {} if metrics is None else to_side_value(metrics, "metrics")
+    if not isinstance(plain, dict):
+        plain = {"metrics": plain}
     if outcome.unranked_fitness is not None:
         plain.setdefault("fitness", outcome.unranked_fitness)
     return encode_json(plain) if plain else "{}"
@@ -271,7 +276,11 @@ def _parents(parents: Any) -> str:
     if parents is None or (isinstance(parents, Sized) and not len(parents)):
         return "[]"
     several = parents if isinstance(parents, Iterable) and not isinstance(parents, (str, bytes, Mapping)) else [parents]
-    return encode_json(to_plain(list(several), "parents"))
+    return encode_json(to_side_value(list(several), "parents"))
+
+
+def _worker_id(worker_id: Any) -> str | None:
+    return None if worker_id is None else str(to_side_value(str(worker_id), "worker_id")) or None
 
 
 def _name(name: str) -> str:
@@ -298,7 +307,10 @@ def encode_key(value: Any, where: str) -> str:
 
 
 def _duration(value: Any) -> float:
-    seconds = to_number(value, "duration")
-    if seconds is None or not math.isfinite(seconds) or seconds < 0:
-        raise ValidationError(f"duration must be seconds from 0 on, not {value!r}")
-    return seconds
+    """Read seconds; what are none, as when a clock was set back, count as 0: they are no reason to lose a result."""
+    try:
+        seconds = to_number(value, "duration")
+    except ValidationError as error:
+        _logger.warning("0 seconds are recorded: %s", error)
+        return 0.0
+    return max(0.0, seconds) if seconds is not None and math.isfinite(seconds) else 0.0

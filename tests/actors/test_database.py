@@ -106,7 +106,6 @@ def test_absence_and_wrong_arguments(shared_sqlite_storage: mr.Storage) -> None:
         database.create_experiment("one", {})
     wrong: list[Any] = [
         lambda: database.save_architecture(number, CHAIN, "high"),
-        lambda: database.save_architecture(number, CHAIN, 1.0, {"text": "\0"}),
         lambda: database.save_architecture(number, CHAIN, 1.0, generation=-1),
         lambda: database.save_architecture(number, CHAIN, 1.0, on_duplicate="both"),
         lambda: database.save_architecture(number, CHAIN, 1.0, fidelity={"note": "x" * 1_001}),

@@ -4,6 +4,8 @@ import dataclasses
 import math
 import pickle
 import random
+from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any, cast
 
 import numpy as np
@@ -206,19 +208,31 @@ class SavingContract:
 
     def test_nul_characters_are_refused_by_the_caller(self, database: Database) -> None:
         number = create(database)
-        for options in (
-            {"metrics": {"a": "\0"}},
-            {"metrics": {"\0": 1}},
-            {"worker_id": "\0"},
-            {"seed": "\0"},
-            {"parents": "\0"},
-        ):
+        for options in ({"seed": "\0"}, {"fidelity": {"a": "\0"}}):
             with pytest.raises(ValidationError, match="NUL"):
                 save(database, number, evaluation(0, 0.5, **options))
         for name, config in (("\0", {}), ("name", {"a": ["\0"]})):
             with pytest.raises(ValidationError, match="NUL"):
                 create(database, name, config)
         assert page(database, number) == []
+
+    def test_case_21_no_side_value_costs_a_result(self, database: Database) -> None:
+        number = create(database)
+        sides: list[dict[str, Any]] = [
+            {"metrics": {"a": "\0", "\0": 1, "ü\ud800": "\udfff"}},
+            {"metrics": {"loss": Decimal("0.25"), 7: {1, 2}, "when": datetime(2026, 1, 1, tzinfo=timezone.utc)}},
+            {"metrics": {"model": object(), "z": 1 + 2j, "bytes": b"\0"}},
+            {"metrics": [0.5]},
+            {"worker_id": "\0", "duration": -0.001, "parents": ["\0", object()]},
+            {"worker_id": "", "duration": None, "parents": {"of": 1}},
+            {"duration": "long"},
+        ]
+        ids = save(database, number, *[evaluation(i, 0.5, **options) for i, options in enumerate(sides)])
+        records = page(database, number)
+        assert [record.id for record in records] == ids
+        assert (records[1].metrics["loss"], records[3].metrics) == (0.25, {"metrics": [0.5]})
+        assert {record.duration for record in records} == {0.0}
+        assert records[5].worker_id is None
 
     def test_seeds_and_fidelities_are_evaluations_of_their_own(self, database: Database) -> None:
         number = create(database)
