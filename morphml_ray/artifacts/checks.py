@@ -73,7 +73,7 @@ def check_key(key: str) -> str:
         raise ValidationError(
             f"the key {key!r} must be a relative path: no slash at its ends, no empty segment, no . or .."
         )
-    return key
+    return str.__str__(key)  # a class of the caller's, such as an Enum of texts, is not known elsewhere
 
 
 def check_prefix(prefix: str) -> str:
@@ -88,7 +88,7 @@ def check_prefix(prefix: str) -> str:
     *whole, _ = prefix.split("/")
     if any(segment in ("", ".", "..") for segment in whole):
         raise ValidationError(f"no key begins with {prefix!r}: keys are relative paths without empty segments")
-    return prefix
+    return str.__str__(prefix)
 
 
 def check_folder(prefix: str) -> str:
@@ -118,7 +118,7 @@ def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
             raise ValidationError("metadata must not have an empty name")
         if any("\ud800" <= char <= "\udfff" for char in name + value):
             raise ValidationError(f"the metadata {name!r} hold a lone surrogate")
-    return dict(metadata)
+    return {str.__str__(name): str.__str__(value) for name, value in metadata.items()}
 
 
 def check_content_type(content_type: str | None) -> None:

@@ -285,7 +285,7 @@ class ArtifactStore:
             ValidationError: the prefix is "" or "/", which would be everything.
         """
         check_folder(prefix)
-        return call(ArtifactActor.look_up, ArtifactBackend.delete_prefix, prefix)
+        return call(ArtifactActor.look_up, ArtifactBackend.delete_prefix, str.__str__(prefix))
 
     @remote_method
     def get_total_size(self, prefix: str = "") -> Call[int]:

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Concatenate
+from typing import Any, Concatenate, get_args
 
 from typing_extensions import ParamSpec
 
@@ -17,7 +17,7 @@ from morphml_ray.database.outcome import Outcome
 from morphml_ray.errors import ValidationError
 from morphml_ray.identity import EncodedArchitecture, Identity, encode_architecture
 from morphml_ray.identity.canonical_json import canonical_json
-from morphml_ray.model.arguments import MAX_INT, count, text
+from morphml_ray.model.arguments import MAX_INT, count, text, word
 from morphml_ray.model.plain import encode_json, to_number, to_plain
 from morphml_ray.model.records import EvaluationStatus, IfExists, OnDuplicate, check_objectives
 from morphml_ray.model.side_values import to_side_value
@@ -141,8 +141,6 @@ def encode_save(
         ValidationError: an argument cannot be stored.
         TypeError: the architecture is of no known type.
     """
-    if on_duplicate not in _ON_DUPLICATE:
-        raise ValidationError(f"on_duplicate must be one of {', '.join(_ON_DUPLICATE)}, not {on_duplicate!r}")
     encoded = architecture if isinstance(architecture, EncodedArchitecture) else encode_architecture(architecture)
     outcome = Outcome.of(fitness, status, error)
     evaluation = EncodedEvaluation(
@@ -151,7 +149,7 @@ def encode_save(
         protocol_hash="",
         fidelity_key=encode_key(fidelity, "fidelity"),
         seed_key=encode_key(seed, "seed"),
-        on_duplicate=on_duplicate,
+        on_duplicate=word(on_duplicate, "on_duplicate", _ON_DUPLICATE),
         status=outcome.status,
         fitness=outcome.fitness,
         metrics=_metrics(metrics, outcome),
@@ -221,8 +219,6 @@ def encode_experiment(
     Raises:
         ValidationError: an argument cannot be stored.
     """
-    if if_exists not in ("error", "reuse"):
-        raise ValidationError(f"if_exists must be 'error' or 'reuse', not {if_exists!r}")
     if not callable(identity) and identity not in ("structural", "exact"):
         raise ValidationError(f"identity must be 'structural', 'exact' or a function, not {identity!r}")
     plain = to_plain({} if config is None else config, "config")
@@ -233,8 +229,8 @@ def encode_experiment(
         config=encode_json(plain),
         optimizer=optimizer if isinstance(optimizer, str) else None,
         objectives=None if objectives is None else list(check_objectives(objectives).items()),
-        identity="custom" if callable(identity) else identity,
-        if_exists=if_exists,
+        identity="custom" if callable(identity) else str.__str__(identity),
+        if_exists=word(if_exists, "if_exists", get_args(IfExists)),
     )
 
 
@@ -250,14 +246,15 @@ def encode_where(where: Mapping[str, Any] | None) -> dict[str, tuple[Operator, f
             operator, value = condition
         except (TypeError, ValueError):
             operator, value = None, None
-        if operator not in _OPERATORS:
+        known = next((one for one in _OPERATORS if one == operator), None)
+        if known is None:
             raise ValidationError(
                 f"where[{name!r}] must be (operator, number) with one of {' '.join(_OPERATORS)}, not {condition!r}"
             )
         bound = to_number(value, f"where[{name!r}]")
         if bound is None or math.isnan(bound):
             raise ValidationError(f"where[{name!r}] must compare with a number, not {value!r}")
-        checked[text(name, "where")] = (operator, bound)
+        checked[text(name, "where")] = (known, bound)
     return checked
 
 
@@ -284,9 +281,10 @@ def _worker_id(worker_id: Any) -> str | None:
 
 
 def _name(name: str) -> str:
-    if len(text(name, "name").encode()) > MAX_KEY_BYTES:
+    checked = text(name, "name")
+    if len(checked.encode()) > MAX_KEY_BYTES:
         raise ValidationError(f"name must have at most {MAX_KEY_BYTES} bytes")
-    return name
+    return checked
 
 
 def encode_key(value: Any, where: str) -> str:

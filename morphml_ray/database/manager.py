@@ -1,7 +1,7 @@
 """The database's facade."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE, StorageConfig, fingerprint, stash_secret
 from morphml_ray.database.actor import DatabaseActor, DatabaseSettings
@@ -20,7 +20,7 @@ from morphml_ray.database.recording import saves
 from morphml_ray.database.scopes import scope_of
 from morphml_ray.errors import ValidationError
 from morphml_ray.identity import encode_architecture
-from morphml_ray.model.arguments import count, text
+from morphml_ray.model.arguments import count, text, word
 from morphml_ray.model.records import (
     EVALUATION_STATUSES,
     EXPERIMENT_STATUSES,
@@ -177,8 +177,7 @@ class DatabaseManager:
             ValidationError: an argument is wrong; no evaluation has such a metric; nothing says which end is best.
         """
         wanted = None if metric is None else text(metric, "metric")
-        if mode not in (None, "max", "min"):
-            raise ValidationError(f"mode must be 'max' or 'min', not {mode!r}")
+        direction = None if mode is None else word(mode, "mode", get_args(Direction))
         return call(
             DatabaseActor.read,
             DatabaseReads.get_best_architectures,
@@ -186,7 +185,7 @@ class DatabaseManager:
             count(top_k, "top_k", 1),
             wanted,
             encode_where(where),
-            mode,
+            direction,
             None if fidelity is None else encode_key(fidelity, "fidelity"),
             count(min_seeds, "min_seeds", 1),
         )
@@ -227,8 +226,7 @@ class DatabaseManager:
             NotFoundError: there is no such experiment.
             ValidationError: an argument is wrong.
         """
-        if status is not None and status not in EVALUATION_STATUSES:
-            raise ValidationError(f"status must be one of {', '.join(EVALUATION_STATUSES)}, not {status!r}")
+        kind = None if status is None else word(status, "status", EVALUATION_STATUSES)
         if count(limit, "limit", 1) > MAX_PAGE:
             raise ValidationError(f"limit must be at most {MAX_PAGE}: ask for pages with after_id")
         wanted = None if generation is None else count(generation, "generation")
@@ -238,7 +236,7 @@ class DatabaseManager:
             DatabaseReads.list_architectures,
             experiment_ref(experiment_id),
             wanted,
-            status,
+            kind,
             start,
             int(limit),
         )
@@ -262,10 +260,9 @@ class DatabaseManager:
         Raises:
             ValidationError: an argument is wrong.
         """
-        if status is not None:
-            _check_status(status)
+        kind = None if status is None else word(status, "status", EXPERIMENT_STATUSES)
         size = None if limit is None else count(limit, "limit")
-        return call(DatabaseActor.read, DatabaseReads.list_experiments, status, size, count(offset, "offset"))
+        return call(DatabaseActor.read, DatabaseReads.list_experiments, kind, size, count(offset, "offset"))
 
     @remote_method
     def update_experiment_status(self, experiment_id: int | str, status: ExperimentStatus) -> Call[None]:
@@ -275,9 +272,9 @@ class DatabaseManager:
             ValidationError: there is no such status.
             NotFoundError: there is no such experiment.
         """
-        _check_status(status)
+        kind = word(status, "status", EXPERIMENT_STATUSES)
         reference = experiment_ref(experiment_id)
-        return call(DatabaseActor.write, DatabaseWrites.update_experiment_status, reference, status, new_write_id())
+        return call(DatabaseActor.write, DatabaseWrites.update_experiment_status, reference, kind, new_write_id())
 
     @remote_method
     def get_experiment_statistics(self, experiment_id: int | str) -> Call[dict[str, Any]]:
@@ -331,8 +328,3 @@ def database_settings(config: StorageConfig) -> DatabaseSettings:
 def database_address(name: str, namespace: str) -> ActorAddress:
     """Tell where the database actor of a storage is found."""
     return ActorAddress(f"database:{name}", namespace)
-
-
-def _check_status(status: str) -> None:
-    if status not in EXPERIMENT_STATUSES:
-        raise ValidationError(f"status must be one of {', '.join(EXPERIMENT_STATUSES)}, not {status!r}")

@@ -5,7 +5,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from morphml_ray.errors import ValidationError
+from morphml_ray.model.arguments import word
 from morphml_ray.model.plain import to_number
 from morphml_ray.model.records import EvaluationStatus, FailureStatus
 
@@ -38,22 +38,17 @@ class Outcome:
         Raises:
             ValidationError: the fitness is no number, or there is no such status.
         """
-        if status is not None and status not in _RECORDED:
-            raise ValidationError(f"status must be one of {', '.join(_RECORDED)}, not {status!r}")
+        stated = None if status is None else word(status, "status", _RECORDED)
         value = to_number(fitness, "fitness")
         error_class, error_text = _describe(error)
         if value is not None and math.isfinite(value):
-            if status in (None, "succeeded"):
+            if stated in (None, "succeeded"):
                 return cls("succeeded", value, error_class, error_text)
-            return cls(_plain(status), None, error_class, error_text, value)
-        if status in (None, "succeeded"):
-            status = "failed"
+            return cls(stated, None, error_class, error_text, value)
+        if stated in (None, "succeeded"):
+            stated = "failed"
             error_class, error_text = error_class or "NoFitness", error_text or f"the fitness was {value}"
-        return cls(_plain(status), None, error_class, error_text)
-
-
-def _plain(status: EvaluationStatus | None) -> EvaluationStatus:
-    return next(word for word in _RECORDED if word == status)
+        return cls(stated, None, error_class, error_text)
 
 
 def _describe(error: str | BaseException | None) -> tuple[str | None, str | None]:
