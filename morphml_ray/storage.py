@@ -141,7 +141,7 @@ class Storage:
         self.artifacts.actors.flush()
 
     def shutdown(self) -> None:
-        """End the actors, for everybody: they finish what they took, and let all connections go."""
+        """End the actors, for everybody: they finish what they took, and close all connections."""
         for facade in (self.artifacts, self.cache, self.database):
             facade.shutdown()
 

@@ -94,7 +94,7 @@ def try_directory(folder: Path) -> mr.Storage:
 
 
 def try_lost_home(storage: mr.Storage) -> None:
-    """What was on the lost node only is away, and says so in time."""
+    """What was on the lost node only is unavailable, and says so in time."""
     calls: list[Callable[[], object]] = [
         lambda: storage.artifacts.download_bytes("first"),
         lambda: storage.artifacts.upload_bytes(b"1", "second"),

@@ -75,7 +75,7 @@ class ArtifactBackend(Protocol):
         """Connect, make the bucket or directory where it is missing; does nothing where it is open."""
 
     def close(self) -> None:
-        """Let all connections go; ``open`` may follow."""
+        """Close all connections; ``open`` may follow."""
 
     def put(
         self,

@@ -46,7 +46,7 @@ class CacheSettings:
 
 
 class CacheActor:
-    """Moves bytes to and from a cache; nothing of it raises when the server is away.
+    """Moves bytes to and from a cache; nothing of it raises when the server is unavailable.
 
     The constructor does not connect; the first call does. Its methods are plain ones that run on Ray's own threads: a
     look-up takes less time than handing it from an event loop to a thread and back.
@@ -153,7 +153,7 @@ class CacheActor:
         }
 
     def close(self) -> None:
-        """Let all connections go."""
+        """Close all connections."""
         if self._cache is not None:
             self._cache.close()
 

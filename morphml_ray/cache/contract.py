@@ -20,14 +20,14 @@ class CacheStatistics(TypedDict):
         hits: keys that were read and found.
         misses: keys that were read and not found.
         hit_rate: of all keys that were read, in percent; 0.0 before the first.
-        num_keys: how many there are now; None where counting would take long, or the server is away.
+        num_keys: how many there are now; None where counting would take long, or the server is unavailable.
         size_bytes: of their names and values; None where that would take long.
         max_bytes: how much the cache may hold; None where its server decides.
         evictions: keys that went because others needed the room; None where its server decides.
         dropped_writes: keys that were not written or deleted, because the server was away or refused, or the
             value was too large.
         errors: calls that the server did not answer, and commands that it refused.
-        outages: how often the server went away.
+        outages: how often the server became unavailable.
         last_error: what the latest error was, or None.
     """
 
@@ -65,7 +65,7 @@ class Cache(Protocol):
     belongs to another, also where one prefix begins like the other. Values are opaque; a counter is kept as
     decimal text in ASCII, so that ``get`` reads what ``increment`` wrote, and the other way round.
 
-    Methods block and can be called from several threads. While the server is away or refuses, nothing is raised:
+    Methods block and can be called from several threads. While the server is unavailable or refuses, nothing is raised:
     reads find nothing, writes are dropped and counted. A key whose write or deletion was dropped does not come
     back with its older value once the server answers again.
 
@@ -119,7 +119,7 @@ class Cache(Protocol):
             operation_id: one that no other call has; it is remembered for ten minutes, or ten thousand calls.
 
         Returns:
-            Its new value; None where the server is away or refuses: then it is unknown.
+            Its new value; None where the server is unavailable or refuses: then it is unknown.
 
         Raises:
             ValidationError: the value is no integer, or the sum does not fit into 64 bits.

@@ -47,8 +47,8 @@ class _Read(Steps[Any]):
 class DistributedCache:
     """Values under names, for a while, through the cache actor.
 
-    Whatever is in it may be gone at any time, and nothing here raises because the server is away: reads then find
-    nothing, and writes are dropped and counted. Every method blocks until its answer is there, and has
+    Whatever is in it may be gone at any time, and nothing here raises because the server is unavailable: reads then
+    find nothing, and writes are dropped and counted. Every method blocks until its answer is there, and has
     ``.remote(...)``, which returns a Ray ``ObjectRef`` of the same value at once. The object pickles: pass it to
     tasks.
 
@@ -96,7 +96,7 @@ class DistributedCache:
 
     @remote_method
     def set(self, key: str, value: Any, ttl: float | None = None) -> Call[bool]:
-        """Keep a value; False where it was dropped: the server is away or refuses, or it is too large for the cache.
+        """Keep a value; False where it was dropped: the server is unavailable or refuses, or it is too large.
 
         That it is too large is a warning in this process's log, which names the limit and what sets it.
 
@@ -230,7 +230,7 @@ class DistributedCache:
 
     @remote_method
     def increment(self, key: str, amount: int = 1) -> Call[int | None]:
-        """Add to a counter, which begins at 0; gives its value, None where the server is away.
+        """Add to a counter, which begins at 0; gives its value, None where the server is unavailable.
 
         Raises:
             ValidationError: the value is no whole number, or would not fit into 64 bits.

@@ -306,7 +306,7 @@ class Database(DatabaseReads, DatabaseWrites, Protocol):
         """Connect and bring the schema up to date; again after a failure. Does nothing where it is open."""
 
     def close(self) -> None:
-        """Let all connections go."""
+        """Close all connections."""
 
     @property
     def is_open(self) -> bool:

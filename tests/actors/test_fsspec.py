@@ -199,12 +199,12 @@ def test_lesson_25_an_outage_is_no_false(
     files: MorphmlFileSystem, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     def away(*_: object) -> None:
-        raise mr.BackendUnavailable("the store is away")
+        raise mr.BackendUnavailable("the store is unavailable")
 
     with monkeypatch.context() as patched:
         patched.setattr(mr.ArtifactStore, broken, away)
         for ask in (files.exists, files.isfile, files.isdir, files.info, files.ls, files.find, files.modified):
-            with pytest.raises(mr.BackendUnavailable, match="away"):
+            with pytest.raises(mr.BackendUnavailable, match="unavailable"):
                 ask("folder/missing")
     for see in (files.exists, files.isfile, files.isdir):
         assert see("folder/missing") is False

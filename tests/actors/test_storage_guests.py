@@ -84,7 +84,7 @@ def test_lesson_74_who_fails_leaves_what_others_came_to(namespace: str) -> None:
 
     def fail(visit: Visit) -> None:
         with visit:
-            raise mr.BackendUnavailable("something else is away")
+            raise mr.BackendUnavailable("something else is unavailable")
 
     first, second, third = Visit(), Visit(), Visit()
     assert [meet(first), meet(second)] == [True, False]

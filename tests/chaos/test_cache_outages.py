@@ -44,7 +44,7 @@ def check_it_is_away(cache: RedisCache) -> None:
     dropped = cache.statistics()["dropped_writes"]
     assert cache.get(["a", "b"]) == [None, None]
     assert cache.exists(["a"]) == [False]
-    with pytest.raises(NotFoundError, match="away"):
+    with pytest.raises(NotFoundError, match="unavailable"):
         cache.ttl_s("a")
     assert cache.set([("a", b"new"), ("c", b"new")], 60) == 0
     assert (cache.delete(["b"]), increment(cache, "n", 1)) == (0, None)

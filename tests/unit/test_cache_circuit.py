@@ -93,7 +93,7 @@ def test_an_outage_is_one_warning(watched: Watched, caplog: pytest.LogCaptureFix
         watched.circuit.succeed(watched.circuit.admit())
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"] * 2
     assert caplog.messages[:2] == [
-        "redis://here is away: reads find nothing and writes are dropped until it is back (refused)",
+        "redis://here is unavailable: reads find nothing and writes are dropped until it is back (refused)",
         "redis://here is back after 3.0 s",
     ]
     assert watched.circuit.outages == 2
@@ -128,11 +128,11 @@ def test_lost_writes_are_kept_until_they_are_deleted() -> None:
 
     def fail(_: LostBatch) -> bool:
         lost.add([b"p:b"])
-        raise BackendUnavailable("away")
+        raise BackendUnavailable("unavailable")
 
     lost.add([b"p:a"], [b"p:x*"])
     assert lost.settle(lambda _: False, 1) is False
-    with pytest.raises(BackendUnavailable, match="away"):
+    with pytest.raises(BackendUnavailable, match="unavailable"):
         lost.settle(fail, 1)
     assert taken(lost) == [({b"p:a", b"p:b"}, {b"p:x*"})]
 

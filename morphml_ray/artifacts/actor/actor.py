@@ -91,7 +91,7 @@ class ArtifactActor:
 
         Raises:
             ConfigurationError: no waiting helps.
-            BackendUnavailable: it stayed away for the deadline.
+            BackendUnavailable: it stayed unavailable for the deadline.
         """
         await self._with_store(lambda _: None)
 
@@ -278,7 +278,7 @@ class ArtifactActor:
         }
 
     async def close(self) -> None:
-        """Finish what is under way, and let all connections go."""
+        """Finish what is under way, and close all connections."""
         self._access.stop_trying()
         await self._admission.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._close)

@@ -58,7 +58,7 @@ class BackendAccess:
             threads: where it runs.
 
         Raises:
-            BackendUnavailable: the store stayed away.
+            BackendUnavailable: the store stayed unavailable.
         """
         loop = asyncio.get_running_loop()
         patience = Patience(self._deadline_s, first_pause_s=FIRST_PAUSE_S)
@@ -92,7 +92,7 @@ class BackendAccess:
         self._is_stopping = True
 
     def close(self) -> None:
-        """Let all connections go; blocks."""
+        """Close all connections; blocks."""
         self._tidying.shutdown(wait=True, cancel_futures=True)
         if self._backend is not None:
             self._backend.close()

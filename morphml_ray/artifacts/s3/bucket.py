@@ -96,7 +96,7 @@ class Bucket:
             self._client = client
 
     def close(self) -> None:
-        """Let all connections go, once the parts that are under way have ended."""
+        """Close all connections, once the parts that are under way have ended."""
         with self._opening:
             client, self._client = self._client, None
             pool, self._pool = self._pool, None

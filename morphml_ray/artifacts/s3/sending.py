@@ -99,7 +99,7 @@ class Sender:
         arguments = self._bucket.attributes(request, crc)
         with self._bucket.working(f"put {request.key}") as client:
             upload = client.create_multipart_upload(ChecksumAlgorithm="CRC32", **arguments)["UploadId"]
-        # Now, as the server answers: nobody waits for one that is away on account of others' uploads.
+        # Now, as the server answers: nobody waits for one that is unavailable on account of others' uploads.
         self.abort_orphans()
         return upload
 
@@ -177,7 +177,7 @@ class Sender:
             self._orphans[upload] = self._bucket.full_key(key)
 
     def abort_orphans(self) -> int:
-        """End the uploads that were left, until the server is away; gives how many were ended."""
+        """End the uploads that were left, until the server is unavailable; gives how many were ended."""
         with self._lock:
             orphans = dict(self._orphans)
         ended = 0
@@ -212,7 +212,7 @@ class Sender:
         return ended + len(old)
 
     def _try_to_end(self, upload: str, full_key: str) -> bool:
-        """End an upload; False where the server is away."""
+        """End an upload; False where the server is unavailable."""
         try:
             self._end(upload, full_key)
         except BackendUnavailable as error:

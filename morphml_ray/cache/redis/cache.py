@@ -1,4 +1,4 @@
-"""The cache contract on a server that may go away at any time."""
+"""The cache contract on a server that may be unavailable at any time."""
 
 import math
 import threading
@@ -56,7 +56,7 @@ class RedisCache:
         pool_size: connections at most.
         timeout_s: how long the server may be silent.
         longest_s: how long one exchange may take, however much moves.
-        circuit: keeps calls from a server that is away.
+        circuit: keeps calls from a server that is unavailable.
         incarnation: which life of which actor this is; with it, what an outage loses is remembered on this machine's
             disk, so that it outlives this process.
     """

@@ -1,4 +1,4 @@
-"""Keeps callers from waiting for a server that is away."""
+"""Keeps callers from waiting for a server that is unavailable."""
 
 import enum
 import logging
@@ -105,7 +105,9 @@ class Circuit:
         self._opened_at = self._clock()
         self._pause_s = self._first_pause_s
         self._rest()
-        _log.warning("%s is away: reads find nothing and writes are dropped until it is back (%s)", self._place, reason)
+        _log.warning(
+            "%s is unavailable: reads find nothing and writes are dropped until it is back (%s)", self._place, reason
+        )
 
     def _rest(self) -> None:
         self._is_probing = False

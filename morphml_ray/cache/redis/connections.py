@@ -75,7 +75,7 @@ class Connections:
             self._places.release()
 
     def renew(self) -> None:
-        """Let all connections go, those in use after their use: the next ones look the server up anew."""
+        """Close all connections, those in use after their use: the next ones look the server up anew."""
         with self._lock:
             self._epoch += 1
             idle, self._idle = self._idle, []
@@ -83,7 +83,7 @@ class Connections:
             connection.disconnect()
 
     def close(self) -> None:
-        """Let all connections go, and make no more."""
+        """Close all connections, and make no more."""
         self._is_closed = True
         self.renew()
 

@@ -21,7 +21,7 @@ _NAME, _PATTERN = b"n", b"p"
 class LossJournal:
     """A file of a process, in which stands what it has lost; it is empty as long as that is nothing.
 
-    While the server is away nothing can be noted there, and the process may be killed before it is back. Whoever
+    While the server is unavailable nothing can be noted there, and the process may be killed before it is back. Whoever
     comes next on this machine reads what was left by those who are dead (nobody locks their files) and takes it over.
     An actor that was restarted and does not find the file of its life before was on another machine: it cannot know
     what it lost there. Nothing is synced: the file is for a process that dies, not for a machine.

@@ -1,4 +1,4 @@
-"""The way to a server that may go away at any time: nothing raises, and what was lost is remembered."""
+"""The way to a server that may be unavailable at any time: nothing raises, and what was lost is remembered."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from morphml_ray.errors import BackendUnavailable, ConfigurationError
 
 _log = logging.getLogger(__name__)
 
-_AWAY = Refusal("the server is away")
+_AWAY = Refusal("the server is unavailable")
 
 
 class Server:
@@ -22,7 +22,7 @@ class Server:
     Args:
         place: the URL as it may be shown.
         timeout_s: how long a caller waits while another deletes what was lost.
-        circuit: keeps calls from a server that is away.
+        circuit: keeps calls from a server that is unavailable.
         lost: what was written or deleted in vain.
         counters: count errors, and writes that were dropped.
         probe: a name that is no key: deleting it shows whether the server takes writes.
@@ -70,7 +70,7 @@ class Server:
             self._lost.close()
 
     def ask(self, commands: Sequence[Command]) -> list[Reply]:
-        """Ask the server in one round trip; while it is away, every reply is a refusal.
+        """Ask the server in one round trip; while it is unavailable, every reply is a refusal.
 
         Raises:
             BackendUnavailable: it is not open.
