@@ -15,6 +15,8 @@ from morphml_ray.rpc.call import Call, call
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription, StorageActor
 
 HEALTH = "health"
+GROUP_SIZE = 1_000
+"""Calls of one group at once, as many as Ray lets run that are in none."""
 ASK_TIMEOUT_S = 60.0
 
 R = TypeVar("R")
@@ -96,7 +98,13 @@ def start_actor(
 @cache
 def _shell(kind: type) -> Any:
     """Make the Ray class of a plain class, once a process: each one made is exported to the cluster again."""
-    return ray.remote(concurrency_groups={HEALTH: 2})(kind)  # type: ignore[call-overload]  # not in Ray's stubs
+    groups = {HEALTH: 2}
+    for method in vars(kind).values():
+        name = getattr(method, "concurrency_group", None)
+        if name is not None:
+            groups[name] = GROUP_SIZE
+            ray.method(concurrency_group=name)(method)
+    return ray.remote(concurrency_groups=groups)(kind)  # type: ignore[call-overload]  # not in Ray's stubs
 
 
 def node_of(url: BackendUrl) -> str | None:
