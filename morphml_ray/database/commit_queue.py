@@ -202,6 +202,7 @@ class CommitQueue:
         """Commit a batch, waiting an outage out, and answer everyone in it."""
         patience = Patience()  # without an end: each call has a deadline of its own
         while batch:
+            is_last = self._is_closing  # one more try after that, not begun before it
             try:
                 with limited(max(write.deadline for write in batch) - time.monotonic(), lock_wait_s):
                     self._database.open()
@@ -211,7 +212,7 @@ class CommitQueue:
                 return
             except BackendUnavailable as error:
                 self._note_outage(batch, error)
-                batch = self._drop_late(batch, error)
+                batch = self._drop_late(batch, error, is_last=is_last)
                 if batch:
                     self._pause(patience.next_pause_s())
             except MorphMLRayError as error:
@@ -286,10 +287,10 @@ class CommitQueue:
         with self._changed:
             self._changed.wait_for(lambda: self._is_closing, pause_s)
 
-    def _drop_late(self, batch: list[Write], error: MorphMLRayError) -> list[Write]:
+    def _drop_late(self, batch: list[Write], error: MorphMLRayError, *, is_last: bool) -> list[Write]:
         """Answer the calls whose deadline is over, in the batch and behind it; gives who is left of the batch."""
         with self._changed:
-            now = float("inf") if self._is_closing else time.monotonic()
+            now = float("inf") if is_last else time.monotonic()
             late = [write for write in (*batch, *self._waiting) if write.deadline <= now]
             late += [write for write, _ in self._locked.take_late(now)]
             self._waiting = deque(write for write in self._waiting if write.deadline > now)

@@ -68,7 +68,7 @@ class LockedWrites:
         self._lanes: dict[Hashable, _Lane] = {}
 
     def __len__(self) -> int:
-        return sum(len(lane.writes) for lane in self._lanes.values())
+        return sum(len(lane.writes) for lane in list(self._lanes.values()))  # asked without the queue's lock
 
     def put(self, writes: Iterable[Write], error: MorphMLRayError) -> None:
         """Keep writes that met a lock; what comes back from another try goes first again."""
