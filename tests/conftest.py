@@ -27,7 +27,7 @@ from ray.util import list_named_actors  # noqa: E402 - the same
 
 import morphml_ray as mr  # noqa: E402 - the same
 
-pytest_plugins = ["servers", "s3_doubles"]
+pytest_plugins = ["servers", "pgbouncer", "s3_doubles"]
 
 
 # One process of the two has the actors that tests share, whoever asks for them.

@@ -1,6 +1,7 @@
 """The actor in front of the database."""
 
 import asyncio
+import inspect
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,10 +16,15 @@ from typing_extensions import ParamSpec
 from morphml_ray.config import BackendUrl, fingerprint
 from morphml_ray.database.commit_queue import CommitQueue
 from morphml_ray.database.contract import DatabaseReads, DatabaseWrites, SaveUnit
+from morphml_ray.database.outages import OutageNote, public_error
+from morphml_ray.database.time_limit import limited
 from morphml_ray.errors import BackendUnavailable, MorphMLRayError, Overloaded
-from morphml_ray.rpc.call import can_overload
+from morphml_ray.rpc.call import can_overload, in_group
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
 from morphml_ray.rpc.patience import Patience
+
+WRITES, READS = "writes", "reads"
+"""Groups of calls: however many of one wait, those of the other are answered."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,7 +38,7 @@ class DatabaseSettings:
         url: of the database; a plain password must be stashed before.
         pool_size: connections at most.
         echo: log every statement.
-        deadline_s: how long a call waits for a database that is away, seconds.
+        deadline_s: how long a call waits for a database that is away, or does not answer, seconds.
         queue_max_rows: evaluations that may wait for a commit.
         queue_max_bytes: bytes that may wait for a commit.
     """
@@ -52,7 +58,8 @@ class DatabaseSettings:
 class DatabaseActor:
     """Orders writes into shared transactions, and answers reads on other connections of one bounded pool.
 
-    The constructor touches neither disk nor network; the first call connects.
+    The constructor touches neither disk nor network; the first call connects. No call is bound to an event loop: each
+    group has one of its own.
 
     Args:
         settings: see ``DatabaseSettings``.
@@ -63,9 +70,17 @@ class DatabaseActor:
         from morphml_ray.database.sql import SqlDatabase  # noqa: PLC0415 - see above
 
         self._settings = settings
-        self._database = SqlDatabase(settings.url, pool_size=settings.pool_size, echo=settings.echo)
+        self._database = SqlDatabase(
+            settings.url, pool_size=settings.pool_size, echo=settings.echo, timeout_s=settings.deadline_s
+        )
         self._queue = CommitQueue(self._database, max_rows=settings.queue_max_rows, max_bytes=settings.queue_max_bytes)
-        self._readers = ThreadPoolExecutor(max(1, settings.pool_size - 1), thread_name_prefix="morphml-reader")
+        # One connection is the writer's; of the others long reads get at most a half.
+        readers = max(1, settings.pool_size - 1)
+        self._readers = ThreadPoolExecutor(readers - readers // 2, thread_name_prefix="morphml-reader")
+        self._long_readers = (
+            ThreadPoolExecutor(readers // 2, thread_name_prefix="morphml-long-reader") if readers > 1 else self._readers
+        )
+        self._outage = OutageNote("Reads wait")
         self._started_at = time.time()
         self._reads = 0
 
@@ -80,7 +95,7 @@ class DatabaseActor:
             ConfigurationError: no waiting helps.
             BackendUnavailable: the database stayed away for the deadline.
         """
-        await self.flush()
+        await asyncio.wrap_future(self._queue.run(lambda: None, self._deadline()))
 
     async def verify(self, url: BackendUrl) -> None:
         """Check what somebody else states of the database that this actor serves.
@@ -95,6 +110,7 @@ class DatabaseActor:
         with closing(type(self._database)(url, pool_size=1)) as other:
             other.open()
 
+    @in_group(WRITES)
     @can_overload
     async def save(self, unit: SaveUnit, patience_s: float = 0.0) -> list[int]:
         """Store evaluations of one experiment in one transaction; the ids, when they are committed.
@@ -107,19 +123,22 @@ class DatabaseActor:
             Overloaded: the queue is full; nothing was taken.
             NotFoundError: there is no such experiment.
             ValidationError: the database refuses a value.
-            BackendUnavailable: the database stayed away for the deadline.
+            BackendUnavailable: the database stayed away, or the experiment was locked, for the deadline.
+            OutcomeUnknownError: the same, after the answer to a commit was lost.
         """
         (outcome,) = await self._save([unit], patience_s)
         if isinstance(outcome, MorphMLRayError):
             raise outcome
         return outcome
 
+    @in_group(WRITES)
     @can_overload
     async def save_one(self, unit: SaveUnit, patience_s: float = 0.0) -> int:
         """Store one evaluation; see ``save``."""
         (evaluation_id,) = await self.save(unit, patience_s)
         return evaluation_id
 
+    @in_group(WRITES)
     @can_overload
     async def save_each(self, unit: SaveUnit, patience_s: float = 0.0) -> list[int | MorphMLRayError]:
         """Store evaluations of one experiment, each on its own: an id or an error for each."""
@@ -139,6 +158,7 @@ class DatabaseActor:
                     raise
         return await asyncio.wrap_future(saved)
 
+    @in_group(WRITES)
     async def write(
         self, operation: Callable[Concatenate[DatabaseWrites, P], R], *arguments: P.args, **named: P.kwargs
     ) -> R:
@@ -146,21 +166,32 @@ class DatabaseActor:
         run: Callable[[], R] = partial(getattr(self._database, operation.__name__), *arguments, **named)
         return await asyncio.wrap_future(self._queue.run(run, self._deadline()))
 
+    @in_group(READS)
     async def read(self, query: Callable[Concatenate[DatabaseReads, P], R], *arguments: P.args, **named: P.kwargs) -> R:
         """Answer a query beside the writes."""
         self._reads += 1
         run: Callable[[], R] = partial(getattr(self._database, query.__name__), *arguments, **named)
         patience = Patience(self._settings.deadline_s)
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, run, patience)
+        readers = self._long_readers if _reads_all(query, arguments, named) else self._readers
+        return await asyncio.get_running_loop().run_in_executor(readers, self._read, run, patience)
 
     def _read(self, run: Callable[[], R], patience: Patience) -> R:
+        if self._outage.text is None:
+            patience.renew(self._settings.deadline_s)  # so far it has waited for other reads only
+        elif not patience.left_s:
+            raise BackendUnavailable(self._outage.text)
         while True:
             try:
-                self._database.open()
-                return run()
-            except BackendUnavailable:
+                with limited(patience.left_s):
+                    self._database.open()
+                    answer = run()
+            except BackendUnavailable as error:
+                self._outage.begin(error)
                 if not patience.pause():
-                    raise
+                    raise public_error(error) from error
+            else:
+                self._outage.end()
+                return answer
 
     async def flush(self) -> None:
         """Return when everything that waits now is committed."""
@@ -168,14 +199,16 @@ class DatabaseActor:
 
     async def health(self) -> dict[str, Any]:
         """Tell the actor's status; answers while everything else is busy."""
+        queue = self._queue.status()
         return {
+            **queue,
             "place": self._settings.url.masked,
             "pid": os.getpid(),
             "started_at": self._started_at,
             "is_open": self._database.is_open,
             "reads": self._reads,
             "pool": self._database.pool_status(),
-            **self._queue.status(),
+            "outage": queue["outage"] or self._outage.text,
         }
 
     async def close(self) -> None:
@@ -184,8 +217,17 @@ class DatabaseActor:
 
     def _close(self) -> None:
         self._queue.close(self._settings.deadline_s)
-        self._readers.shutdown(wait=True, cancel_futures=True)
+        for readers in (self._readers, self._long_readers):
+            readers.shutdown(wait=True, cancel_futures=True)
         self._database.close()
 
     def _deadline(self) -> float:
         return time.monotonic() + self._settings.deadline_s
+
+
+def _reads_all(query: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    """Tell whether a query reads a whole experiment: ranking by a metric does."""
+    if query.__name__ != DatabaseReads.get_best_architectures.__name__:
+        return False
+    stated = inspect.signature(query).bind(None, *arguments, **named).arguments
+    return stated.get("metric") is not None

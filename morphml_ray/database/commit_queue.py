@@ -6,10 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from morphml_ray.database.contract import Database, SaveUnit
+from morphml_ray.database.outages import CommitLostError, LockedError, OutageNote
+from morphml_ray.database.time_limit import limited
+from morphml_ray.database.waiting_writes import LockedWrites, Write
 from morphml_ray.errors import BackendUnavailable, MorphMLRayError, OutcomeUnknownError, Overloaded
 from morphml_ray.rpc.patience import Patience
 
@@ -17,20 +20,11 @@ logger = logging.getLogger(__name__)
 
 MAX_BATCH_ROWS = 5_000
 PURGE_ROWS = 500
+PURGE_TIMEOUT_S = 30.0
+FIRST_LOCK_WAIT_S, LOCK_WAIT_S = 1.0, 0.2
+"""How long a batch waits for a lock of another session, and how long what met one already does: others wait so long."""
 
 Outcome = list[int] | MorphMLRayError
-
-
-@dataclass
-class _Write:
-    """One call that waits: units to save, or another operation."""
-
-    deadline: float
-    units: Sequence[SaveUnit] = ()
-    operation: Callable[[], Any] | None = None
-    rows: int = 0
-    size_bytes: int = 0
-    future: Future[Any] = field(default_factory=Future)
 
 
 @dataclass
@@ -50,7 +44,8 @@ class CommitQueue:
     """Orders writes, and commits on one thread what gathered while the last commit ran.
 
     The first call goes at once. Each call gets its own answer: one bad record does not fail its neighbours. While the
-    database is away, calls wait until their own deadlines. The queue is bounded in rows and bytes.
+    database is away, calls wait until their own deadlines; while another session holds a lock, only those that need it
+    do. The queue is bounded in rows and bytes.
 
     Args:
         database: where to.
@@ -63,12 +58,14 @@ class CommitQueue:
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._changed = threading.Condition()
-        self._waiting: deque[_Write] = deque()
+        self._waiting: deque[Write] = deque()
+        self._locked = LockedWrites()
+        self._unanswered: set[Write] = set()
         self._rows = 0
         self._bytes = 0
         self._is_closing = False
         self._needs_purge = True
-        self._outage: MorphMLRayError | None = None
+        self._outage = OutageNote("Writes wait")
         self._thread: threading.Thread | None = None
         self.counts = CommitCounts()
 
@@ -77,22 +74,30 @@ class CommitQueue:
 
         Args:
             units: what to store.
-            deadline: on ``time.monotonic``'s clock; past it the answer is ``BackendUnavailable``.
+            deadline: on ``time.monotonic``'s clock; past it the answer is ``BackendUnavailable``, or
+                ``OutcomeUnknownError`` where the answer to a commit was lost.
 
         Raises:
             Overloaded: the queue is full; nothing was taken.
         """
         evaluations = [evaluation for unit in units for evaluation in unit.evaluations]
         size_bytes = sum(evaluation.size_bytes for evaluation in evaluations)
-        return self._put(_Write(deadline, units=units, rows=len(evaluations), size_bytes=size_bytes))
+        return self._put(Write(deadline, units=units, rows=len(evaluations), size_bytes=size_bytes))
 
     def run(self, operation: Callable[[], Any], deadline: float) -> "Future[Any]":
         """Queue any other write; it runs in its turn, in a transaction of its own."""
-        return self._put(_Write(deadline, operation=operation))
+        return self._put(Write(deadline, operation=operation))
 
     def flush(self, deadline: float) -> "Future[None]":
         """Give a future that is done when all that waits now is committed."""
-        return self.run(lambda: None, deadline)
+        with self._changed:
+            earlier = [write.future for write in self._unanswered]
+
+        def see() -> None:
+            if not all(future.done() for future in earlier):
+                raise LockedError("earlier writes wait for a lock that another session holds")
+
+        return self.run(see, deadline)
 
     def close(self, timeout_s: float) -> None:
         """Commit what waits, then stop; what cannot be committed in time gets an error."""
@@ -110,6 +115,7 @@ class CommitQueue:
             "queue_rows": self._rows,
             "queue_bytes": self._bytes,
             "queue_calls": len(self._waiting),
+            "locked_calls": len(self._locked),
             "commits": counts.batches,
             "rows_committed": counts.rows,
             "mean_batch_rows": counts.rows / counts.batches if counts.batches else 0.0,
@@ -118,10 +124,10 @@ class CommitQueue:
             "last_commit_at": counts.last_commit_at,
             "refused_calls": counts.refused,
             "unexpected_errors": counts.unexpected_errors,
-            "outage": None if self._outage is None else str(self._outage),
+            "outage": self._outage.text,
         }
 
-    def _put(self, write: _Write) -> "Future[Any]":
+    def _put(self, write: Write) -> "Future[Any]":
         # A call that Ray cancels is committed all the same: from here on its future cannot be cancelled.
         write.future.set_running_or_notify_cancel()
         with self._changed:
@@ -134,6 +140,7 @@ class CommitQueue:
                     f"the database actor's queue is full ({self._rows} evaluations, {self._bytes} bytes wait)"
                 )
             self._waiting.append(write)
+            self._unanswered.add(write)
             self._rows += write.rows
             self._bytes += write.size_bytes
             if self._thread is None:
@@ -143,44 +150,69 @@ class CommitQueue:
         return write.future
 
     def _work(self) -> None:
-        while True:
-            batch = self._take()
-            if batch is None:
-                return
-            if batch:
-                self._settle(batch)
-            else:
-                self._purge()
+        try:
+            while (batch := self._take()) is not None:
+                if batch:
+                    self._settle(batch, FIRST_LOCK_WAIT_S)
+                if locked := self._take_locked():
+                    self._settle(locked, LOCK_WAIT_S)
+                elif not batch and self._needs_purge:
+                    self._purge()
+        finally:
+            self._end()
 
-    def _take(self) -> list[_Write] | None:
-        """Wait for work: saves up to a batch, or one other operation; none means time to purge; None to stop."""
+    def _take(self) -> list[Write] | None:
+        """Wait for work: saves up to a batch, or one other operation; none means to look elsewhere; None to stop."""
         with self._changed:
             while not self._waiting and not self._is_closing and not self._needs_purge:
-                self._changed.wait()
+                pause_s = self._locked.next_s()
+                if pause_s == 0:
+                    return []
+                self._changed.wait(pause_s)
             if not self._waiting:
-                return None if self._is_closing else []
-            batch = [self._waiting.popleft()]
-            rows = batch[0].rows
-            while (
-                batch[0].operation is None
-                and self._waiting
-                and self._waiting[0].operation is None
-                and rows + self._waiting[0].rows <= MAX_BATCH_ROWS
-            ):
-                rows += self._waiting[0].rows
-                batch.append(self._waiting.popleft())
-            return batch
+                return None if self._is_closing and not self._locked else []
+            return self._take_batch()
 
-    def _settle(self, batch: list[_Write]) -> None:
+    def _take_batch(self) -> list[Write]:
+        batch: list[Write] = []
+        rows = 0
+        while self._waiting and (not batch or rows + self._waiting[0].rows <= MAX_BATCH_ROWS):
+            is_other = self._waiting[0].operation is not None
+            if is_other and batch:
+                break
+            write = self._waiting.popleft()
+            if self._locked.join(write):
+                continue
+            rows += write.rows
+            batch.append(write)
+            if is_other:
+                break
+        return batch
+
+    def _take_locked(self) -> list[Write]:
+        """Answer those in lanes whose deadline is over, and take a lane's that is due."""
+        with self._changed:
+            late = self._locked.take_late(time.monotonic())
+            due = self._locked.take(MAX_BATCH_ROWS, at_once=self._is_closing)
+        for write, error in late:
+            self._fail([write], error)
+        return due
+
+    def _settle(self, batch: list[Write], lock_wait_s: float) -> None:
         """Commit a batch, waiting an outage out, and answer everyone in it."""
         patience = Patience()  # without an end: each call has a deadline of its own
         while batch:
+            is_last = self._is_closing  # one more try after that, not begun before it
             try:
-                self._database.open()
-                self._commit(batch)
+                with limited(max(write.deadline for write in batch) - time.monotonic(), lock_wait_s):
+                    self._database.open()
+                    self._commit(batch)
+            except LockedError as error:
+                self._put_aside(batch, error)
+                return
             except BackendUnavailable as error:
-                self._note_outage(error)
-                batch = self._drop_late(batch, error)
+                self._note_outage(batch, error)
+                batch = self._drop_late(batch, error, is_last=is_last)
                 if batch:
                     self._pause(patience.next_pause_s())
             except MorphMLRayError as error:
@@ -193,10 +225,10 @@ class CommitQueue:
                 self._fail(batch, OutcomeUnknownError(f"the write failed unexpectedly: {error!r}"))
                 return
             else:
-                self._outage = None
+                self._outage.end()
                 return
 
-    def _commit(self, batch: list[_Write]) -> None:
+    def _commit(self, batch: list[Write]) -> None:
         operation = batch[0].operation
         if operation is not None:
             answer = operation()
@@ -204,9 +236,16 @@ class CommitQueue:
             self._answer(batch[0], answer)
             return
         outcomes = iter(self._database.save([unit for write in batch for unit in write.units]))
-        self._count(sum(write.rows for write in batch))
+        stored = 0
         for write in batch:
-            self._answer(write, [next(outcomes) for _ in write.units])
+            answers = [next(outcomes) for _ in write.units]
+            locked = next((answer for answer in answers if isinstance(answer, LockedError)), None)
+            if locked is None:
+                stored += write.rows
+                self._answer(write, answers)
+            else:
+                self._put_aside([write], locked)
+        self._count(stored)
 
     def _count(self, rows: int) -> None:
         counts = self.counts
@@ -219,40 +258,65 @@ class CommitQueue:
     def _purge(self) -> None:
         """Free some rows of deleted experiments while nobody waits."""
         try:
-            self._database.open()
-            self._needs_purge = self._database.purge(PURGE_ROWS) > 0
+            with limited(PURGE_TIMEOUT_S, LOCK_WAIT_S):
+                self._database.open()
+                self._needs_purge = self._database.purge(PURGE_ROWS) > 0
         except MorphMLRayError as error:
             self._needs_purge = False
             logger.warning("Rows of deleted experiments were not freed: %s", error)
+        except Exception:
+            # As in _settle. Nothing is lost: it is tried again after the next deletion.
+            self._needs_purge = False
+            self.counts.unexpected_errors += 1
+            logger.exception("Rows of deleted experiments were not freed, unexpectedly")
 
-    def _note_outage(self, error: MorphMLRayError) -> None:
-        if self._outage is None:
-            logger.warning("Writes wait: %s", error)
-        self._outage = error
+    def _put_aside(self, writes: Sequence[Write], error: LockedError) -> None:
+        """Let writes wait for a lock in a lane of their own; while closing nobody waits."""
+        now = float("inf") if self._is_closing else time.monotonic()
+        self._fail([write for write in writes if write.deadline <= now], error)
+        with self._changed:
+            self._locked.put([write for write in writes if write.deadline > now], error)
+
+    def _note_outage(self, batch: Iterable[Write], error: BackendUnavailable) -> None:
+        self._outage.begin(error)
+        if isinstance(error, CommitLostError):
+            for write in batch:
+                write.may_be_stored = True
 
     def _pause(self, pause_s: float | None) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._is_closing, pause_s)
 
-    def _drop_late(self, batch: list[_Write], error: MorphMLRayError) -> list[_Write]:
+    def _drop_late(self, batch: list[Write], error: MorphMLRayError, *, is_last: bool) -> list[Write]:
         """Answer the calls whose deadline is over, in the batch and behind it; gives who is left of the batch."""
         with self._changed:
-            now = float("inf") if self._is_closing else time.monotonic()
+            now = float("inf") if is_last else time.monotonic()
             late = [write for write in (*batch, *self._waiting) if write.deadline <= now]
+            late += [write for write, _ in self._locked.take_late(now)]
             self._waiting = deque(write for write in self._waiting if write.deadline > now)
         self._fail(late, error)
         return [write for write in batch if write.deadline > now]
 
-    def _fail(self, writes: Iterable[_Write], error: MorphMLRayError) -> None:
+    def _end(self) -> None:
+        """Tell whoever still waits that the thread ends; the next call starts another."""
+        with self._changed:
+            self._thread = None
+            left = list(self._unanswered)
+            self._waiting.clear()
+            self._locked = LockedWrites()
+        self._fail(left, OutcomeUnknownError("the thread that writes ended unexpectedly: see the actor's log"))
+
+    def _fail(self, writes: Iterable[Write], error: MorphMLRayError) -> None:
         for write in writes:
             self._leave(write)
-            write.future.set_exception(error)
+            write.fail(error)
 
-    def _answer(self, write: _Write, answer: Any) -> None:
+    def _answer(self, write: Write, answer: Any) -> None:
         self._leave(write)
         write.future.set_result(answer)
 
-    def _leave(self, write: _Write) -> None:
+    def _leave(self, write: Write) -> None:
         with self._changed:
+            self._unanswered.discard(write)
             self._rows -= write.rows
             self._bytes -= write.size_bytes

@@ -62,6 +62,16 @@ def can_overload(method: M) -> M:
     return method
 
 
+def in_group(name: str) -> Callable[[M], M]:
+    """Mark a method of an actor: its calls wait for none but those of the group, however many of others wait."""
+
+    def mark(method: M) -> M:
+        method.concurrency_group = name  # type: ignore[attr-defined]  # functions carry attributes
+        return method
+
+    return mark
+
+
 @overload
 def call(
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, Encoded[R]]], /, *arguments: P.args, **named: P.kwargs

@@ -20,6 +20,8 @@ from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription, Sett
 from morphml_ray.rpc.reception import Reception
 
 HEALTH = "health"
+GROUP_SIZE = 1_000
+"""Calls of one group at once, as many as Ray lets run that are in none."""
 ASK_TIMEOUT_S = 60.0
 LOST = (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnschedulableError)
 """What Ray raises of an actor that does not come back."""
@@ -104,8 +106,14 @@ def create_actor(
 @cache
 def _shell(kind: type) -> Any:
     """Make the Ray class of a plain class, once a process: each one made is exported to the cluster again."""
+    groups = {HEALTH: 2}
+    for method in vars(kind).values():
+        name = getattr(method, "concurrency_group", None)
+        if name is not None:
+            groups[name] = GROUP_SIZE
+            ray.method(concurrency_group=name)(method)
     shell = type(kind.__name__, (Reception, kind), {"__doc__": kind.__doc__, "__module__": __name__})
-    return ray.remote(concurrency_groups={HEALTH: 2})(shell)  # type: ignore[call-overload]  # not in Ray's stubs
+    return ray.remote(concurrency_groups=groups)(shell)  # type: ignore[call-overload]  # not in Ray's stubs
 
 
 def _refuse_session_directory(url: BackendUrl) -> None:

@@ -17,15 +17,20 @@ from morphml_ray.database.contract import (
     Operator,
     SaveUnit,
 )
+from morphml_ray.database.outages import LockedError
 from morphml_ray.database.sql import experiments, queries
 from morphml_ray.database.sql.dialects import dialect_for
-from morphml_ray.database.sql.driver_errors import translated
+from morphml_ray.database.sql.driver_errors import committing, opening, translated
 from morphml_ray.database.sql.migrating import migrate
 from morphml_ray.database.sql.ranking import Ranking
 from morphml_ray.database.sql.saving import Batch
 from morphml_ray.database.sql.statements import SaveStatements
+from morphml_ray.database.time_limit import hasty, limited, time_limit
 from morphml_ray.errors import BackendUnavailable, MorphMLRayError, ValidationError
 from morphml_ray.model.records import Direction, EvaluationStatus, ExperimentRecord, ExperimentStatus
+
+KNOWN_LOCK_WAIT_S = 0.1
+"""How long to wait for a lock that was not let go a moment ago, seconds."""
 
 
 class SqlDatabase:
@@ -35,7 +40,7 @@ class SqlDatabase:
         url: where it is; its secrets are resolved when it opens.
         pool_size: connections at most.
         echo: log every statement.
-        timeout_s: how long one wait for a connection or a lock may take.
+        timeout_s: how long a call may take, where its caller has set no ``time_limit``.
     """
 
     def __init__(self, url: BackendUrl, *, pool_size: int = 5, echo: bool = False, timeout_s: float = 5.0) -> None:
@@ -50,23 +55,34 @@ class SqlDatabase:
 
     def open(self) -> None:
         """See ``Database.open``."""
-        with self._opening:
-            if self._engine is None:
-                self._open()
+        if self._engine is not None:
+            return
+        with limited(self._timeout_s):
+            limit = time_limit()
+            if not self._opening.acquire(timeout=self._timeout_s if limit is None else limit.left_s):
+                raise BackendUnavailable(f"{self._place} is being opened")
+            try:
+                if self._engine is None:
+                    self._open()
+            finally:
+                self._opening.release()
 
     def _open(self) -> None:
-        url = self._url.resolve("database")
-        self._dialect = dialect_for(url)
-        engine = self._dialect.create_engine(url, pool_size=self._pool_size, echo=self._echo, timeout_s=self._timeout_s)
-        self._dialect.acquire(url)
-        try:
-            with translated(self._place, "opening"):
-                migrate(engine, self._dialect)
-        except BaseException:
-            engine.dispose()
-            self._dialect.release()
-            raise
-        self._statements = SaveStatements(self._dialect, engine.dialect)
+        with opening(self._place):
+            url = self._url.resolve("database")
+            self._dialect = dialect = dialect_for(url)
+            engine = dialect.create_engine(url, pool_size=self._pool_size, echo=self._echo, timeout_s=self._timeout_s)
+            dialect.acquire(url)
+            try:
+                migrate(engine, dialect)
+                with engine.begin() as connection:
+                    dialect.begin(connection)
+                    dialect.opened(connection)
+            except BaseException:
+                engine.dispose()
+                dialect.release()
+                raise
+        self._statements = SaveStatements(dialect, engine.dialect)
         self._engine = engine
 
     def close(self) -> None:
@@ -94,68 +110,105 @@ class SqlDatabase:
         }
 
     @contextmanager
-    def _transaction(self, operation: str) -> Iterator[sa.Connection]:
-        if self._engine is None:
+    def _connection(self, operation: str) -> Iterator[sa.Connection]:
+        engine = self._engine
+        if engine is None:
             raise BackendUnavailable(f"{self._place} is not open")
-        with translated(self._place, operation), self._engine.begin() as connection:
+        with limited(self._timeout_s), translated(self._place, operation):
+            self._dialect.check_place()
+            with engine.connect() as connection:
+                yield connection
+
+    @contextmanager
+    def _reading(self, operation: str) -> Iterator[sa.Connection]:
+        with self._connection(operation) as connection, connection.begin():
+            self._dialect.begin(connection)
             yield connection
+
+    @contextmanager
+    def _writing(self, operation: str, *, is_save: bool = False) -> Iterator[sa.Connection]:
+        with self._connection(operation) as connection, connection.begin() as transaction:
+            self._dialect.begin(connection, is_save=is_save)
+            yield connection
+            with committing(self._place, operation, self._dialect.check_place):
+                transaction.commit()
 
     # Writes
 
     def save(self, units: Sequence[SaveUnit]) -> list[list[int] | MorphMLRayError]:
         """See ``Database.save``."""
         try:
-            with self._transaction("save") as connection:
+            with self._writing("save", is_save=True) as connection:
                 return self._batch(connection).save(units)
-        except ValidationError:
-            # One value among many is refused: find it, so that its neighbours are stored.
-            with self._transaction("save") as connection:
-                return [self._save_alone(connection, unit) for unit in units]
+        except (ValidationError, LockedError):
+            # One value among many is refused, or one experiment is locked: find it, so that the others are stored.
+            with (
+                limited(self._timeout_s),
+                hasty(KNOWN_LOCK_WAIT_S),
+                self._writing("save", is_save=True) as connection,
+            ):
+                return self._save_apart(connection, units)
 
-    def _save_alone(self, connection: sa.Connection, unit: SaveUnit) -> list[int] | MorphMLRayError:
+    def _save_apart(self, connection: sa.Connection, units: Sequence[SaveUnit]) -> list[list[int] | MorphMLRayError]:
+        groups: dict[ExperimentRef, list[int]] = {}
+        for number, unit in enumerate(units):
+            groups.setdefault(unit.experiment, []).append(number)
+        outcomes: dict[int, list[int] | MorphMLRayError] = {}
+        for numbers in groups.values():
+            outcomes.update(zip(numbers, self._save_group(connection, [units[n] for n in numbers]), strict=True))
+        return [outcomes[number] for number in range(len(units))]
+
+    def _save_group(
+        self, connection: sa.Connection, units: Sequence[SaveUnit]
+    ) -> Sequence[list[int] | MorphMLRayError]:
+        """Save units of one experiment; halve them until the values that are refused stand alone."""
         try:
             with translated(self._place, "save"), connection.begin_nested():
-                return self._batch(connection).save([unit])[0]
+                return self._batch(connection).save(units)
+        except LockedError as error:
+            return [error] * len(units)
         except ValidationError as error:
-            return error
+            if len(units) == 1:
+                return [error]
+        half = len(units) // 2
+        return [*self._save_group(connection, units[:half]), *self._save_group(connection, units[half:])]
 
     def _batch(self, connection: sa.Connection) -> Batch:
         if self._statements is None:
             raise BackendUnavailable(f"{self._place} is not open")
-        self._dialect.begin_save(connection)
         return Batch(self._dialect, self._statements, connection, _now())
 
     def create_experiment(self, experiment: NewExperiment) -> int:
         """See ``Database.create_experiment``."""
-        with self._transaction("create_experiment") as connection:
+        with self._writing("create_experiment") as connection:
             return experiments.create(connection, self._dialect, experiment, _now())
 
     def update_experiment_status(self, experiment: ExperimentRef, status: ExperimentStatus, write_id: str) -> None:
         """See ``Database.update_experiment_status``."""
-        with self._transaction("update_experiment_status") as connection:
+        with self._writing("update_experiment_status") as connection:
             experiments.update_status(connection, experiment, status, write_id, _now())
 
     def delete_experiment(self, experiment: ExperimentRef, write_id: str) -> bool:
         """See ``Database.delete_experiment``."""
-        with self._transaction("delete_experiment") as connection:
+        with self._writing("delete_experiment") as connection:
             return experiments.delete(connection, experiment, write_id, _now())
 
     def purge(self, limit: int) -> int:
         """See ``Database.purge``."""
-        with self._transaction("purge") as connection:
+        with self._writing("purge") as connection:
             return experiments.purge(connection, limit)
 
     # Reads
 
     def get_experiment(self, experiment: ExperimentRef) -> ExperimentRecord | None:
         """See ``Database.get_experiment``."""
-        with self._transaction("get_experiment") as connection:
+        with self._reading("get_experiment") as connection:
             row = queries.experiment_row(connection, experiment)
             return None if row is None else queries.experiment_record(row)
 
     def get_experiment_by_name(self, name: str) -> ExperimentRecord | None:
         """See ``Database.get_experiment_by_name``."""
-        with self._transaction("get_experiment_by_name") as connection:
+        with self._reading("get_experiment_by_name") as connection:
             row = queries.named_experiment_row(connection, name)
             return None if row is None else queries.experiment_record(row)
 
@@ -163,12 +216,12 @@ class SqlDatabase:
         self, status: ExperimentStatus | None, limit: int | None, offset: int
     ) -> list[ExperimentRecord]:
         """See ``Database.list_experiments``."""
-        with self._transaction("list_experiments") as connection:
+        with self._reading("list_experiments") as connection:
             return queries.list_experiments(connection, status, limit, offset)
 
     def get_experiment_statistics(self, experiment: ExperimentRef) -> dict[str, Any]:
         """See ``Database.get_experiment_statistics``."""
-        with self._transaction("get_experiment_statistics") as connection:
+        with self._reading("get_experiment_statistics") as connection:
             return queries.statistics(connection, experiment)
 
     def get_best_architectures(
@@ -182,7 +235,7 @@ class SqlDatabase:
         min_seeds: int = 1,
     ) -> EncodedRecords:
         """See ``Database.get_best_architectures``."""
-        with self._transaction("get_best_architectures") as connection:
+        with self._reading("get_best_architectures") as connection:
             ranking = Ranking(self._dialect, connection, experiment, fidelity_key, min_seeds)
             return EncodedRecords(ranking.best(top_k, metric, mode, where))
 
@@ -190,7 +243,7 @@ class SqlDatabase:
         self, experiment: ExperimentRef, architecture_hash: str, fidelity_key: str, seed_key: str
     ) -> EncodedRecord | None:
         """See ``Database.find_evaluation``."""
-        with self._transaction("find_evaluation") as connection:
+        with self._reading("find_evaluation") as connection:
             row = queries.find_evaluation(connection, experiment, architecture_hash, fidelity_key, seed_key)
             return None if row is None else EncodedRecord(row)
 
@@ -198,7 +251,7 @@ class SqlDatabase:
         self, architecture_hash: str, experiment: ExperimentRef | None
     ) -> EncodedRecord | None:
         """See ``Database.get_architecture_by_hash``."""
-        with self._transaction("get_architecture_by_hash") as connection:
+        with self._reading("get_architecture_by_hash") as connection:
             row = queries.find_by_hash(connection, architecture_hash, experiment)
             return None if row is None else EncodedRecord(row)
 
@@ -211,7 +264,7 @@ class SqlDatabase:
         limit: int,
     ) -> EncodedRecords:
         """See ``Database.list_architectures``."""
-        with self._transaction("list_architectures") as connection:
+        with self._reading("list_architectures") as connection:
             return EncodedRecords(queries.list_evaluations(connection, experiment, generation, status, after_id, limit))
 
 

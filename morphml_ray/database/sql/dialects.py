@@ -1,24 +1,50 @@
 """What PostgreSQL and SQLite do differently: connecting, owning, and taking many rows in one statement."""
 
-import fcntl
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from functools import cache
+from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from morphml_ray.config import check_directory, check_local_filesystem
+from morphml_ray.database.sql.driver_errors import sending
 from morphml_ray.database.sql.prepared import Columns, Prepared, Row
+from morphml_ray.database.sql.sqlite_file import SqliteFile
 from morphml_ray.database.sql.totals import ExactMean, add_totals
-from morphml_ray.errors import ConfigurationError, ConflictError
+from morphml_ray.database.time_limit import time_limit
+from morphml_ray.errors import ConfigurationError
 
-CONNECT_TIMEOUT_S = 5
+LONGEST_WAIT_S = 5.0
+"""One wait for a connection, or for SQLite's lock, at most: whoever waits longer asks again until its deadline."""
+LEAST_CONNECT_S = 2  # libpq takes one second for two
 MIGRATION_LOCK = 0x6D6F7270686D6C  # "morphml", as a PostgreSQL advisory lock
+
+
+def _set_locally(settings: Mapping[str, str]) -> str:
+    return "SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items())
+
+
+_SETTINGS = {
+    "statement_timeout": "%(statement_timeout)s",
+    "lock_timeout": "%(lock_timeout)s",
+    # What is looked for was mostly written moments ago and lies in memory: the default, for disks that seek, makes
+    # the planner read whole tables instead of an index.
+    "random_page_cost": "'1.1'",
+    "jit": "'off'",  # it takes longer than any of our statements
+}
+# Plans by index only: one from statistics of a time when the tables were small would read them whole when they are
+# large.
+_BY_INDEX_ONLY = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "'off'")
+_SET = _set_locally(_SETTINGS)
+_SET_FOR_SAVE = _set_locally(_SETTINGS | _BY_INDEX_ONLY)
+_READ_ONLY_ROLE = sa.text(
+    "SELECT current_user AS role FROM pg_settings WHERE name = 'default_transaction_read_only' AND setting = 'on'"
+    " AND source IN ('user', 'database user', 'client') AND NOT pg_is_in_recovery()"
+)
 
 
 class Dialect(Protocol):
@@ -32,6 +58,12 @@ class Dialect(Protocol):
 
     def acquire(self, url: str) -> None:
         """Become the only owner, where the technology allows one only."""
+
+    def opened(self, connection: sa.Connection) -> None:
+        """Note what was opened, and refuse what no waiting makes writable."""
+
+    def check_place(self) -> None:
+        """See that the database still is the one that was opened."""
 
     def release(self) -> None:
         """Let the ownership go."""
@@ -54,8 +86,8 @@ class Dialect(Protocol):
     def mean(self, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Give the mean of floats, also where their sum is no float."""
 
-    def begin_save(self, connection: sa.Connection) -> None:
-        """Prepare a transaction for the write path."""
+    def begin(self, connection: sa.Connection, *, is_save: bool = False) -> None:
+        """Prepare a transaction: each of its statements ends within the ``time_limit``."""
 
     def run(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row], shared: Row = ()) -> None:
         """Execute a statement over a ``source`` for all rows, in their order."""
@@ -65,46 +97,65 @@ class Dialect(Protocol):
 
 
 class PostgresDialect:
-    """PostgreSQL over psycopg2: one array a column, unnested in the server."""
+    """PostgreSQL over psycopg2: one array a column, unnested in the server.
+
+    Whatever it sets ends with the transaction, and the server keeps no statements: a pooler may give each transaction
+    another session.
+    """
 
     insert = staticmethod(postgresql.insert)
 
     def create_engine(self, url: str, *, pool_size: int, echo: bool, timeout_s: float) -> sa.Engine:
         """Make an engine whose connections notice a server that went away."""
         # SQLite does without the driver.
-        from morphml_ray.database.sql.postgres_connection import PostgresConnection  # noqa: PLC0415 - see above
+        from morphml_ray.database.sql.postgres_connection import PostgresConnection, check_time  # noqa: PLC0415 - see above
 
+        part_s = ceil(timeout_s / 3)
         engine = sa.create_engine(
             url,
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=timeout_s,
+            pool_timeout=min(timeout_s, LONGEST_WAIT_S),
             pool_pre_ping=True,
             echo=echo,
             hide_parameters=True,
             connect_args={
                 "connection_factory": PostgresConnection,
-                "connect_timeout": CONNECT_TIMEOUT_S,
                 "application_name": "morphml_ray",
-                # A server that vanished without a word is noticed after some 20 s instead of 2 hours.
-                "keepalives_idle": 10,
-                "keepalives_interval": 5,
+                # Else a database of another encoding would be spoken to in that one.
+                "client_encoding": "utf8",
+                # A server that vanished without a word is noticed in time instead of after 2 hours.
+                "keepalives_idle": part_s,
+                "keepalives_interval": part_s,
                 "keepalives_count": 2,
-                "tcp_user_timeout": 20_000,
+                "tcp_user_timeout": ceil(timeout_s * 1000),
             },
         )
 
-        @sa.event.listens_for(engine, "connect")
-        def configure(connection: Any, _record: object) -> None:
-            with connection, connection.cursor() as cursor:
-                # What a save looks for was written moments ago and lies in memory: the default, for disks that seek,
-                # makes the planner read whole tables instead of an index.
-                cursor.execute("SET random_page_cost = 1.1; SET plan_cache_mode = force_generic_plan")
+        @sa.event.listens_for(engine, "do_connect")
+        def hurry(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> None:
+            limit = time_limit()
+            if limit is not None:
+                check_time(limit)
+            left_s = LONGEST_WAIT_S if limit is None else min(limit.left_s, LONGEST_WAIT_S)
+            options["connect_timeout"] = max(LEAST_CONNECT_S, ceil(left_s))
 
         return engine
 
     def acquire(self, url: str) -> None:
         """PostgreSQL takes any number of owners."""
+
+    def opened(self, connection: sa.Connection) -> None:
+        """Refuse a role that may not write."""
+        row = connection.execute(_READ_ONLY_ROLE).one_or_none()
+        if row is not None:
+            raise ConfigurationError(
+                f"The role {row.role} may only read (default_transaction_read_only is on for it): name another one, "
+                f"or ALTER ROLE {row.role} RESET default_transaction_read_only"
+            )
+
+    def check_place(self) -> None:
+        """It is where its URL leads."""
 
     def release(self) -> None:
         """PostgreSQL takes any number of owners."""
@@ -144,13 +195,13 @@ class PostgresDialect:
         is_tiny = sa.func.abs(exact) < sa.literal_column("1e-320", sa.Numeric)
         return sa.case((is_tiny, sa.literal_column("0.0", sa.Double)), else_=sa.cast(exact, sa.Double))
 
-    def begin_save(self, connection: sa.Connection) -> None:
-        """Allow plans by index only.
-
-        A plan made while the tables were small would otherwise go on reading them whole when they are large.
-        """
-        off = "; ".join(f"SET LOCAL enable_{way} = off" for way in ("seqscan", "hashjoin", "mergejoin"))
-        connection.exec_driver_sql(off)
+    def begin(self, connection: sa.Connection, *, is_save: bool = False) -> None:
+        """Set time-outs, and what makes plans good, for this transaction."""
+        limit = time_limit()
+        left_ms = 0 if limit is None else ceil(limit.left_s * 1000)  # 0 sets no limit
+        lock_ms = 0 if limit is None else ceil(min(limit.lock_wait_s * 1000, left_ms))
+        times = {"statement_timeout": str(left_ms), "lock_timeout": str(lock_ms)}
+        connection.exec_driver_sql(_SET_FOR_SAVE if is_save else _SET, times)
 
     def run(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row], shared: Row = ()) -> None:
         """Execute once, with the rows turned into columns."""
@@ -163,13 +214,10 @@ class PostgresDialect:
     def _execute(
         self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row], shared: Row
     ) -> sa.CursorResult[Any]:
-        """Run the server's prepared statement; a connection prepares each at its first use."""
-        make, execute = _server_statements(statement)
-        known: set[str] = connection.info.setdefault("prepared", set())
-        if statement.name not in known:
-            connection.exec_driver_sql(make)
-            known.add(statement.name)
-        return connection.exec_driver_sql(execute, (*map(list, zip(*rows, strict=True)), *shared))
+        names = (*statement.columns, *statement.shared)
+        values = (*map(list, zip(*rows, strict=True)), *shared)
+        with sending():
+            return connection.exec_driver_sql(statement.sql, dict(zip(names, values, strict=True)))
 
 
 class SqliteDialect:
@@ -178,7 +226,7 @@ class SqliteDialect:
     insert = staticmethod(sqlite.insert)
 
     def __init__(self) -> None:
-        self._lock_fd: int | None = None
+        self._file: SqliteFile | None = None
 
     def create_engine(self, url: str, *, pool_size: int, echo: bool, timeout_s: float) -> sa.Engine:
         """Make an engine whose connections sync at every commit and check foreign keys."""
@@ -187,10 +235,10 @@ class SqliteDialect:
             poolclass=sa.QueuePool,
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=timeout_s,
+            pool_timeout=min(timeout_s, LONGEST_WAIT_S),
             echo=echo,
             hide_parameters=True,
-            connect_args={"check_same_thread": False, "timeout": timeout_s},
+            connect_args={"check_same_thread": False, "timeout": min(timeout_s, LONGEST_WAIT_S)},
         )
 
         @sa.event.listens_for(engine, "connect")
@@ -208,41 +256,27 @@ class SqliteDialect:
         return engine
 
     def acquire(self, url: str) -> None:
-        """Lock the file beside the database for as long as this process lives.
-
-        Raises:
-            ConflictError: another process has it.
-            ConfigurationError: the place is no good for SQLite, or cannot be written.
-        """
-        # Whatever links lead to the file, its lock is one.
-        path = Path(os.path.realpath(sa.make_url(url).database or ""))
-        check_local_filesystem(path)
-        check_directory(path.parent)
+        """Lock the file; see ``SqliteFile.acquire``."""
         self.release()
-        try:
-            fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise ConfigurationError(
-                f"The lock file {path}.lock cannot be written: {error.strerror}. Remove it, or choose another file."
-            ) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.pread(fd, 64, 0).decode(errors="replace").strip() or "unknown"
-            os.close(fd)
-            raise ConflictError(
-                f"SQLite {path} is in use by another process (pid {owner}): one actor owns the file. Connect to "
-                "that one (same cluster, namespace and name), shut it down, or choose another root or file."
-            ) from error
-        os.truncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        self._lock_fd = fd
+        file = SqliteFile(Path(os.path.realpath(sa.make_url(url).database or "")))
+        file.acquire()
+        self._file = file
+
+    def opened(self, connection: sa.Connection) -> None:  # noqa: ARG002 - one signature a technology
+        """Remember which file it is."""
+        if self._file is not None:
+            self._file.remember()
+
+    def check_place(self) -> None:
+        """Compare the file with the one that was opened; see ``SqliteFile.check``."""
+        if self._file is not None:
+            self._file.check()
 
     def release(self) -> None:
-        """Unlock."""
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        """Unlock the file."""
+        if self._file is not None:
+            self._file.release()
+            self._file = None
 
     def lock_migrations(self, connection: sa.Connection) -> None:
         """The owner is alone."""
@@ -273,12 +307,13 @@ class SqliteDialect:
         """Average by a function of this process."""
         return sa.func.exact_mean(value)
 
-    def begin_save(self, connection: sa.Connection) -> None:
-        """Nothing to prepare."""
+    def begin(self, connection: sa.Connection, *, is_save: bool = False) -> None:
+        """Nothing to prepare: the driver has its time-out for locks, and nobody else can hang."""
 
     def run(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row], shared: Row = ()) -> None:
         """Execute once a row, inside the driver."""
-        connection.exec_driver_sql(statement.sql, [statement.pick((*row, *shared)) for row in rows])
+        with sending():
+            connection.exec_driver_sql(statement.sql, [statement.pick((*row, *shared)) for row in rows])
 
     def find(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row]) -> Sequence[Row]:
         """Execute once, with the rows as JSON."""
@@ -289,14 +324,3 @@ class SqliteDialect:
 def dialect_for(url: str) -> Dialect:
     """Choose by the scheme of a URL that configuration has checked."""
     return SqliteDialect() if url.startswith("sqlite") else PostgresDialect()
-
-
-@cache
-def _server_statements(statement: Prepared) -> tuple[str, str]:
-    """Write PREPARE and EXECUTE; the casts give arrays without a value their type."""
-    text = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
-    types = [f"{kind.compile(dialect=text)}[]" for kind in statement.columns.values()]
-    types += [kind.compile(dialect=text) for kind in statement.shared.values()]
-    marks = {name: f"${index}" for index, name in enumerate([*statement.columns, *statement.shared], 1)}
-    make = f"PREPARE {statement.name} ({', '.join(types)}) AS {statement.sql % marks}"
-    return make, f"EXECUTE {statement.name} ({', '.join(f'%s::{kind}' for kind in types)})"

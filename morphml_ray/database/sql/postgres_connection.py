@@ -1,4 +1,4 @@
-"""A PostgreSQL connection whose failure to connect has the server's code.
+"""A PostgreSQL connection whose failure to connect has the server's code, and whose every wait has an end.
 
 While connecting, libpq keeps the text of a refusal only, and in it the server's language. It can be told to write the
 code instead, but not before the first attempt: so a refusal is asked for once more.
@@ -7,6 +7,10 @@ code instead, but not before the first attempt: so a refusal is asked for once m
 import ctypes
 import os
 import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,18 +18,32 @@ from typing import Any
 import psycopg2
 from psycopg2 import _psycopg, extensions
 
+from morphml_ray.database.sql.watchdog import WATCHDOG
+from morphml_ray.database.time_limit import TimeLimit, time_limit
+
+GRACE_S = 0.5
+"""What a server gets beyond its own time-outs to tell of them, and to roll back."""
+
 _PQERRORS_SQLSTATE = 3  # of libpq-fe.h, since libpq 12
 _CODE = re.compile(rb":  ([0-9A-Z]{5})$", re.MULTILINE)  # after the severity, which may be translated
 
 
+class HostNotFound(psycopg2.OperationalError):
+    """The name service says that it knows none of the hosts."""
+
+
 class PostgresConnection(extensions.connection):
-    """psycopg2's connection, with two differences while it connects.
+    """psycopg2's connection, with differences while it connects, and with an end to what it waits for.
+
+    Connecting has libpq's own time-out. Afterwards what is asked within a ``time_limit`` is given up when that is over.
 
     Raises:
         psycopg2.OperationalError: the server refuses the connection, and ``pgcode`` says why; without a code the
             server did not answer.
         psycopg2.ProgrammingError: the driver refuses, because the URL lacks something.
     """
+
+    _line: socket.socket | None = None
 
     def __init__(self, dsn: str, *args: Any, **options: Any) -> None:
         try:
@@ -37,6 +55,71 @@ class PostgresConnection(extensions.connection):
                 raise _failure(text, self.pgconn_ptr, dsn) from None
             finally:
                 self.close()
+        try:
+            # A descriptor of its own: nobody else's gets cut, whatever the driver does with its own meanwhile.
+            self._line = socket.socket(fileno=os.dup(self.fileno()))
+        except OSError as error:
+            self.close()
+            raise psycopg2.OperationalError(f"the connection cannot be used: {error.strerror}") from error
+        self.cursor_factory = PostgresCursor
+
+    def commit(self) -> None:
+        """Commit, and wait no longer than the time limit."""
+        with self.limited():
+            super().commit()
+
+    def rollback(self) -> None:
+        """Roll back, and wait no longer than the time limit."""
+        with self.limited():
+            super().rollback()
+
+    def close(self) -> None:
+        """Close at once."""
+        super().close()
+        if self._line is not None:
+            self._line.close()
+
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        """Give the connection up if this block waits beyond the time limit.
+
+        Raises:
+            psycopg2.OperationalError: there was no answer in time.
+        """
+        limit = time_limit()
+        if limit is None or self._line is None:
+            yield
+            return
+        started_at = time.monotonic()
+        try:
+            with WATCHDOG.watching(self._line, max(started_at, limit.ends_at) + GRACE_S) as watch:
+                yield
+        except psycopg2.Error:
+            if not watch.is_over:
+                raise
+            waited_s = time.monotonic() - started_at
+            raise psycopg2.OperationalError(f"no answer within {waited_s:.1f} s: the server hangs") from None
+
+
+class PostgresCursor(extensions.cursor):
+    """psycopg2's cursor, which waits no longer than the time limit."""
+
+    connection: PostgresConnection
+
+    def execute(self, query: Any, variables: Any = None) -> None:
+        """Execute a statement."""
+        with self.connection.limited():
+            super().execute(query, variables)
+
+
+def check_time(limit: TimeLimit) -> None:
+    """See that there is time to connect.
+
+    Raises:
+        psycopg2.OperationalError: there is none.
+    """
+    if limit.ends_at <= time.monotonic():
+        raise psycopg2.OperationalError("no answer in time")
 
 
 def _failure(text: str, failed: int | None, dsn: str) -> psycopg2.Error:
@@ -44,7 +127,7 @@ def _failure(text: str, failed: int | None, dsn: str) -> psycopg2.Error:
     libpq, failure = _libpq(), psycopg2.OperationalError(text)
     # Only while libpq holds a socket has somebody answered: an outage is not waited for twice.
     if failed is None or libpq.PQsocket(failed) < 0:
-        return failure
+        return HostNotFound(text) if _knows_no_host(dsn) else failure
     if libpq.PQconnectionNeedsPassword(failed) or _lacks_root_certificate(dsn):
         return psycopg2.ProgrammingError(text)
     # The way in which a pickled error gets its code back.
@@ -79,3 +162,22 @@ def _lacks_root_certificate(dsn: str) -> bool:
     mode = stated.get("sslmode") or os.environ.get("PGSSLMODE", "")
     file = stated.get("sslrootcert") or os.environ.get("PGSSLROOTCERT") or Path.home() / ".postgresql" / "root.crt"
     return mode in {"verify-ca", "verify-full"} and file != "system" and not Path(file).exists()
+
+
+def _knows_no_host(dsn: str) -> bool:
+    """Ask the name service itself; what it cannot tell now may be known later."""
+    stated = extensions.parse_dsn(dsn)
+    hosts = (stated.get("hostaddr") or stated.get("host") or "").split(",")
+    return all(map(_is_unknown, hosts))
+
+
+def _is_unknown(host: str) -> bool:
+    if not host or host.startswith(("/", "@")):  # the default, or the directory of a socket
+        return False
+    try:
+        socket.getaddrinfo(host, None)
+    except socket.gaierror as error:
+        return error.errno == socket.EAI_NONAME
+    except UnicodeError:
+        return True
+    return False
