@@ -119,7 +119,7 @@ def decode_row(row: Row) -> ArchitectureRecord:
         CorruptDataError: the stored bytes cannot be read back.
     """
     values = dict(zip(RECORD_COLUMNS, row, strict=True))
-    values["architecture"] = decode_architecture(values.pop("spec"), values.pop("codec"))
+    values["architecture"] = decode_architecture(values.pop("spec"), values.pop("codec"), values["architecture_hash"])
     for name, decode in _DECODERS.items():
         values[name] = decode(values[name])
     return ArchitectureRecord(**values)

@@ -39,9 +39,9 @@ def register_codec(type_: type[T], encode: Callable[[T], Any], decode: Callable[
 
     Args:
         type_: the class. The most derived registered class of an object counts.
-        encode: gives a nodes-and-edges dict or a config. For a graph, ``decode`` sees it in canonical order, with
-            ids from 0.
-        decode: the way back.
+        encode: gives a nodes-and-edges dict or a config.
+        decode: the way back. It sees what ``encode`` gave for the first one recorded, which another worker may have
+            numbered otherwise.
 
     Raises:
         ValidationError: ``type_`` is no class, or one that needs no codec; or a function cannot be called.

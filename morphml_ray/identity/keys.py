@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
 
-from morphml_ray.errors import ValidationError
-from morphml_ray.identity.canonical_json import canonical_json, plain_for_key
+from morphml_ray.errors import CorruptDataError, ValidationError
+from morphml_ray.identity.canonical_json import canonical_json, quick_json
 from morphml_ray.identity.canonical_order import canonical_order
 from morphml_ray.identity.codecs import codec_named
+from morphml_ray.identity.description import pack_graph
 from morphml_ray.identity.forms import WAYS, Form, open_form
 from morphml_ray.identity.graph import Graph
+from morphml_ray.identity.named_values import plain_for_key
 from morphml_ray.identity.partition import WorkBoundError
-from morphml_ray.identity.spec import pack_spec, unpack_spec
+from morphml_ray.identity.spec import pack_json, pack_value, unpack_spec
 from morphml_ray.model.plain import UnsupportedTypeError, encode_json
 
 Identity = Literal["structural", "exact"] | Callable[[Any], str | Mapping[str, Any]]
@@ -44,9 +46,10 @@ class EncodedArchitecture:
 def encode_architecture(architecture: Any, identity: Identity = "structural", scope: str = "") -> EncodedArchitecture:
     """Give an architecture's key and bytes.
 
-    Equal keys mean equal architectures. With "structural", a graph's ids, listing order, names and metadata do not
-    count; only its nodes and edges are kept. With "exact" everything counts, the order of lists included. A
-    function gives what to compare: a text, or a dict that is compared by structure.
+    Equal keys mean equal architectures. With "structural", the ids and the listing order of a graph's nodes do not
+    count, nor the few fields that describe and do not compute (``fields.py`` lists them); all else does. With
+    "exact" everything counts, the order of lists included. A function gives what to compare: a text, or a dict that
+    is compared by structure.
 
     Past 5,000 nodes, or where its nodes are too hard to tell apart, a graph is keyed as listed, and that is logged:
     the same network in another order then gets another key. The bounds count nodes and steps, never time.
@@ -70,45 +73,54 @@ def encode_architecture(architecture: Any, identity: Identity = "structural", sc
     return EncodedArchitecture(key, spec, form.codec, len(form.graph.labels), len(form.graph.edges))
 
 
-def decode_architecture(spec: bytes, codec: str) -> Any:
-    """Give the architecture back.
+def decode_architecture(spec: bytes, codec: str, key: str = "") -> Any:
+    """Give the architecture back: what :func:`encode_architecture` gives this key for.
 
-    A config equals what went in, its numpy values and objects as Python's. A graph is a dict of "nodes" and
-    "edges", by structure in canonical order with ids from 0. A registered codec builds its object from that; where
+    A config equals what went in, its numpy values as Python's. A graph is its dict of "nodes" and "edges", with its
+    ids and names, in the order of its lists. An object is a dict of its fields (``NamedFields``), a named tuple a
+    tuple (``NamedItems``); both know the name of the class. A registered codec builds its own object from that; where
     this process has not registered it, the undecoded description is given.
 
+    Args:
+        spec: what was stored.
+        codec: what was stored beside it.
+        key: the architecture's key, for errors.
+
     Raises:
-        CorruptDataError: the bytes are damaged.
+        CorruptDataError: the bytes are damaged; the message names the key.
     """
-    described = unpack_spec(bytes(spec))
+    try:
+        described = unpack_spec(bytes(spec))
+    except CorruptDataError as error:
+        raise CorruptDataError(f"the architecture {key or 'of an unstated key'}: {error}") from error
     registered = codec_named(codec)
     return described if registered is None else registered.decode(described)
 
 
 def _key_and_spec(architecture: Any, form: Form, identity: Identity, scope: str) -> tuple[str, bytes]:
     if identity == "structural":
-        return _structural(form)
-    plain = plain_for_key(form.given, "architecture")
-    spec = pack_spec(encode_json(plain), is_tagged=True)
+        if form.graph is None:
+            return _exact(form.given)
+        return _graph_key(form.graph), pack_graph(form.described, form.graph)
     if identity == "exact":
-        return _key("j1", canonical_json(plain)), spec
+        return _exact(form.given)
     if not callable(identity):
         raise ValidationError(f"identity: 'structural', 'exact' or a function is needed, not {identity!r:.60}")
     # The whole description is kept, so that the function finds again what it looked at.
-    return _own_key(identity(architecture), scope), spec
+    return _own_key(identity(architecture), scope), _exact(form.given)[1]
 
 
-def _structural(form: Form) -> tuple[str, bytes]:
-    if form.graph is not None:
-        scheme, text = _graph_text(form.graph)
-        return _key(scheme, text), pack_spec(text, is_tagged=False)
-    plain = plain_for_key(form.given, "architecture")
-    return _key("j1", canonical_json(plain)), pack_spec(encode_json(plain), is_tagged=True)
+def _exact(given: Any) -> tuple[str, bytes]:
+    quick = quick_json(given)
+    if quick is not None:
+        return _key("j1", quick[0]), pack_json(encode_json(given).encode())
+    plain = plain_for_key(given, "architecture")
+    return _key("j1", canonical_json(plain)), pack_value(plain)
 
 
-def _graph_text(graph: Graph) -> tuple[str, str]:
+def _graph_key(graph: Graph) -> str:
     try:
-        return "g1", graph.to_json(canonical_order(graph))
+        return _key("g1", graph.to_json(canonical_order(graph)))
     except WorkBoundError:
         _logger.warning(
             "a graph of %d nodes and %d edges is too large or too regular for a structural key: "
@@ -116,14 +128,14 @@ def _graph_text(graph: Graph) -> tuple[str, str]:
             len(graph.labels),
             len(graph.edges),
         )
-        return "j1", graph.to_json(range(len(graph.labels)))
+        return _key("j1", graph.to_json(range(len(graph.labels))))
 
 
 def _own_key(identity: Any, scope: str) -> str:
     if isinstance(identity, str):
         kind, text = "text", plain_for_key(identity, "identity")
     elif isinstance(identity, Mapping):
-        kind, text = "dict", _structural(open_form(identity))[0]
+        kind, text = "dict", _key_and_spec(identity, open_form(identity), "structural", "")[0]
     else:
         raise ValidationError(f"identity: the function must give a str or a dict, not {identity!r:.60}")
     return _key("u1", canonical_json([scope, kind, text]))

@@ -85,13 +85,12 @@ def networkx_graph(kind: type, name: str) -> Any:
         (Described(INPUT_DENSE), INPUT_DENSE),
         (Described(Described(networkx_graph(nx.DiGraph, "op"))), INPUT_DENSE),
         (types.MappingProxyType(INPUT_DENSE), INPUT_DENSE),
-        (Widths((64, 32)), {"layers": (64, 32), "activation": "relu"}),
-        (Settings(depth=3, rate=0.5), {"depth": 3, "rate": 0.5}),
+        (([[0, 3, 0], [0, 0, "x"], [0, 0, 0]], ["a", "b", "c"]), graph("a", "b", "c", edges=[(0, 1, 3), (1, 2, "x")])),
         (Described({"depth": 3}), {"depth": 3}),
         (np.array([1, 0, 1]), [1, 0, 1]),
         (np.int64(5), 5),
         (Activation.RELU, "relu"),
-        ({"act": Activation.RELU, "inner": Widths(())}, {"act": "relu", "inner": {"layers": [], "activation": "relu"}}),
+        ({"act": Activation.RELU, "inner": Widths(())}, {"act": "relu", "inner": Widths(())}),
     ],
 )
 def test_many_forms_describe_one_architecture(architecture: Any, same: Any) -> None:
@@ -104,9 +103,9 @@ def test_many_forms_describe_one_architecture(architecture: Any, same: Any) -> N
     "config",
     [
         ([[3]], [1]),
-        ([[0, 1], [0, 0]], ["a"]),
-        ([[0, 2], [0, 0]], ["a", "b"]),
-        ([[0, 1]], ["a", "b"]),
+        ([[64, 3], [32, 3]], ["relu", "gelu"]),
+        ([[64, 3], [32, 3], [16, 3]], ["relu", "gelu"]),
+        ([[0, 1], [0, 0]], [1, 2]),
         ([], []),
         ([64, 32], ["relu", "relu"]),
         ("ab", ["a", "b"]),
@@ -118,6 +117,103 @@ def test_other_pairs_stay_configs(config: Any) -> None:
     encoded = encode_architecture(config)
     assert encoded.key.startswith("j1:")
     assert decode_architecture(encoded.spec, encoded.codec) == config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"nodes": 3, "lr": 0.1},
+        {"nodes": 5, "edges": 9},
+        {"nodes": [64, 32], "lr": 0.1},
+        {"nodes": [64, 32], "edges": 4},
+        {"nodes": [], "edges": "dense"},
+        {"nodes": [{"units": 3}], "edges": "dense"},
+        {"nodes": 4, "edges": ["skip", "conv"]},
+        {"nodes": [{"op": "conv", "inputs": [0]}]},
+        {"edges": [["a", "b"]]},
+        {"nodes": "abc", "edges": "ab"},
+        {"nodes": 4, "links": [1]},
+        {"nodes": [64, 32], "links": [1]},
+    ],
+)
+def test_case_35_honest_configs_are_configs(config: Any) -> None:
+    encoded = encode_architecture(config)
+    assert (encoded.key[:3], encoded.codec) == ("j1:", "")
+    assert decode_architecture(encoded.spec, encoded.codec) == config
+
+
+MATRIX = [[0, 1], [0, 0]]
+OPERATIONS = ["in", "out"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ({"nodes": ["conv"], "edges": []}, r"\['nodes'\]\[0\]: a node must be a dict, not 'conv'.*needs other names"),
+        ({"nodes": [1, 2], "edges": []}, r"\['nodes'\]\[0\]: a node must be a dict, not 1"),
+        ({"nodes": [("a", {"op": "x"})], "edges": []}, r"\['nodes'\]\[0\]: a node must be a dict"),
+        ({"nodes": {"a": {"op": "x"}}, "edges": []}, r"\['nodes'\]: a graph has a list here, not dict"),
+        ({"nodes": {"a"}, "edges": []}, r"\['nodes'\]: a graph has a list here, not set"),
+        ({"nodes": np.array(["a"]), "edges": []}, r"\['nodes'\]: a graph has a list here, not ndarray"),
+        ({"nodes": [{"op": "x"}], "edges": {}}, r"\['edges'\]: a graph has a list here, not dict"),
+        ({"nodes": [{"op": "x"}], "edges": None}, r"\['edges'\]: a graph has a list here, not NoneType"),
+        ({"nodes": [{"op": "x"}], "edges": np.array([[0, 0]])}, r"\['edges'\]: a graph has a list here, not ndarray"),
+        ({"nodes": [{"op": "x"}], "edges": [0]}, r"\['edges'\]\[0\]: an edge must be"),
+        ({"nodes": [{"op": "x", 3: 4}], "edges": []}, r"\['nodes'\]\[0\]: the dict key 3 is of type int"),
+        ({"nodes": [{"op": "x"}], "edges": [], 3: 4}, r"architecture: the dict key 3 is of type int"),
+        ({"nodes": [{"id": 0, "op": "x"}], "links": []}, r"'links' are called 'edges' here"),
+        (
+            nx.node_link_data(nx.path_graph(2, create_using=nx.DiGraph), edges="links"),
+            "'links' are called 'edges' here",
+        ),
+        ((MATRIX, ["in"]), "each of its 1 operations, which are texts, but it has 2 rows"),
+        (([[0, 1]], OPERATIONS), "but it has 1 rows"),
+        (([[0, 1], [0]], OPERATIONS), "but row 1 has 1 cells"),
+        (([[0, 1, 0], [0, 0, 0]], OPERATIONS), "but row 0 has 3 cells"),
+        ((np.zeros((2, 3)), OPERATIONS), "but row 0 has 3 cells"),
+        ((np.ones((3, 3)), OPERATIONS), "but it has 3 rows"),
+        ((MATRIX, ["in", 3]), "but operation 3 is no text"),
+        ((MATRIX, ["in", None]), "but operation None is no text"),
+        (([[0, math.nan], [0, 0]], OPERATIONS), "nan is not a finite number"),
+    ],
+)
+def test_case_35_what_looks_like_a_graph_and_is_none_is_an_error(architecture: Any, message: str) -> None:
+    for identity in ("structural", "exact", lambda _: "x"):
+        if identity == "structural" or "finite" not in message:
+            with pytest.raises(ValidationError, match=message):
+                encode_architecture(architecture, identity)
+
+
+class Operation(enum.Enum):
+    IN = "in"
+    OUT = "out"
+
+
+@pytest.mark.parametrize(
+    ("matrix", "cell"),
+    [
+        ([[0, 3], [0, 0]], 3),
+        ([[0, 0.5], [0, 0]], 0.5),
+        ([["", "conv"], [None, ""]], "conv"),
+        ([[False, True], [False, False]], None),
+        ([[0, (1, 2)], [0, 0]], [1, 2]),
+        ([[0, {"op": "conv", "kernel": 3}], [0, 0]], {"op": "conv", "kernel": 3}),
+        (np.array([[0, 3], [0, 0]]), 3),
+        (np.array([[None, "conv"], [None, None]], dtype=object), "conv"),
+        ([np.array([0, 3]), [0, np.int64(0)]], 3),
+    ],
+)
+def test_case_35_labels_in_a_matrix_are_edge_operations(matrix: Any, cell: Any) -> None:
+    edge = (0, 1) if cell is None else (0, 1, cell)
+    turned = [[matrix[1][1], matrix[1][0]], [matrix[0][1], matrix[0][0]]]
+    for pair in ((matrix, OPERATIONS), (matrix, tuple(Operation)), (turned, OPERATIONS[::-1])):
+        assert key_of(pair) == key_of(graph("in", "out", edges=[edge]))
+    encoded = encode_architecture((matrix, OPERATIONS))
+    decoded = decode_architecture(encoded.spec, encoded.codec)
+    assert decoded["nodes"] == [{"id": 0, "operation": "in"}, {"id": 1, "operation": "out"}]
+    assert decoded["edges"] == [{"source": 0, "target": 1, **({} if cell is None else {"operation": matrix[0][1]})}]
+    exact = encode_architecture((matrix, OPERATIONS), "exact")
+    assert encode_architecture(decode_architecture(exact.spec, exact.codec), "exact") == exact
 
 
 def test_a_networkx_graph_keeps_its_edge_attributes_and_its_parallel_edges() -> None:
@@ -250,9 +346,15 @@ def test_an_identity_of_ones_own() -> None:
 
 
 def test_an_identity_of_ones_own_may_give_a_dict_that_is_compared_by_structure() -> None:
-    first = graph("a", "b", edges=[(0, 1)], owner="x")
-    second = {"nodes": [{"id": "q", "op": "b"}, {"id": "p", "op": "a"}], "edges": [("p", "q")], "owner": "y"}
+    first = graph("a", "b", edges=[(0, 1)], name="x", owner="x")
+    second = {
+        "nodes": [{"id": "q", "op": "b"}, {"id": "p", "op": "a"}],
+        "edges": [("p", "q")],
+        "name": "y",
+        "owner": "x",
+    }
     assert key_of(first, lambda graph: graph) == key_of(second, lambda graph: graph)
+    assert key_of(first, lambda graph: graph) != key_of({**second, "owner": "y"}, lambda graph: graph)
     assert key_of(first, lambda graph: {"owner": graph["owner"]}) == key_of(first, lambda _: {"owner": "x"})
     structure = key_of(first)
     assert key_of(first, lambda graph: graph) != key_of(first, lambda _: structure)

@@ -1,9 +1,12 @@
 """The bytes of an architecture, and codecs of callers' own classes."""
 
+import base64
 import json
 import pickle
+import tracemalloc
 import zlib
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from morphml_ray.errors import CorruptDataError, ValidationError
 from morphml_ray.identity import codecs, decode_architecture, encode_architecture, register_codec, spec
 
+OLD_SPECS = json.loads((Path(__file__).parent / "golden" / "identity_specs_v1.json").read_text())
 LARGE = {"layers": [{"width": width, "act": "relu"} for width in range(100)], "t": (1, 2)}
 GRAPH = {"nodes": [{"id": 0, "operation": "conv"}, {"id": 1, "operation": "pool"}], "edges": [(0, 1)]}
 
@@ -56,12 +60,13 @@ def from_chain(graph: dict[str, Any]) -> Cell:
 
 def test_a_small_spec_is_readable_and_a_large_one_is_compressed() -> None:
     small, large = encode_architecture({"a": (1,)}).spec, encode_architecture(LARGE).spec
-    assert small[0] == 0x11
+    assert small[0] == 0x21
     assert small[5:] == b'{"a":{"$tuple":[1]}}'
-    assert large[0] == 0x13
+    assert large[0] == 0x23
+    assert int.from_bytes(large[5:9], "big") == len(zlib.decompress(large[9:]))
     assert len(large) < len(json.dumps(LARGE)) / 4
     assert decode_architecture(large, "") == LARGE
-    assert encode_architecture(GRAPH).spec[0] == 0x10
+    assert encode_architecture(GRAPH).spec[0] == 0x29
 
 
 def test_a_graph_of_parameters_that_look_like_tags_survives() -> None:
@@ -104,10 +109,13 @@ def sealed(form: int, payload: bytes) -> bytes:
     return spec._header(form, payload) + payload
 
 
+def sized(form: int, text: bytes, size: int) -> bytes:
+    return sealed(form, size.to_bytes(4, "big") + zlib.compress(text, 9))
+
+
 @pytest.mark.parametrize(
     "stored",
     [
-        sealed(0x12, zlib.compress(b" " * (spec.MAX_SPEC_BYTES + 2), 9)),
         sealed(0x12, b"no zlib stream"),
         sealed(0x12, zlib.compress(b'{"a":1}' * 100)[:-6]),
         sealed(0x10, b"{"),
@@ -120,12 +128,71 @@ def sealed(form: int, payload: bytes) -> bytes:
         sealed(0x14, b"{}"),
         sealed(0x10, b""),
         pickle.dumps({"a": 1}),
+        sealed(0x31, b"{}"),
+        sealed(0x2D, b"{}"),
+        sealed(0x23, b"no size"),
+        sealed(0x23, b"abc"),
+        sized(0x23, b'{"a":1}', 6),
+        sized(0x23, b'{"a":1}', 8),
+        sized(0x23, b"", 0),
+        sealed(0x25, b"{}"),
+        sealed(0x25, b'[[[["a"],"m:C",null]],{"b":{}}]'),
+        sealed(0x25, b'[[[["a"],"m:C",null]],{"a":1}]'),
+        sealed(0x25, b'[[[["a"],"m:C",["x","y"]]],{"a":{"$tuple":[1]}}]'),
+        sealed(0x25, b'[[[["a",0],"m:C",null]],{"a":{}}]'),
+        sealed(0x25, b'[[[[1],"m:C",null]],[{}]]'),
+        sealed(0x25, b'[[[[true],"m:C",null]],[{}]]'),
+        sealed(0x29, b"[]"),
+        sealed(0x29, b'{"nodes":[]}'),
+        sealed(0x29, b'{"nodes":[],"edges":[5]}'),
     ],
-    ids=range(13),
+    ids=range(29),
 )
 def test_hostile_bytes_are_refused(stored: bytes) -> None:
     with pytest.raises(CorruptDataError):
         decode_architecture(stored, "")
+
+
+@pytest.mark.parametrize("form", [0x12, 0x23])
+def test_case_62_a_spec_that_would_take_much_memory_is_refused(form: int) -> None:
+    """Some 60 KB, 64 MB of JSON, 1.4 GB of lists."""
+    text = b"[" + b"[]," * 20_000_000 + b"[]]"
+    stored = sized(form, text, len(text)) if form & 0x20 else sealed(form, zlib.compress(text, 9))
+    assert len(stored) < 61_000
+    tracemalloc.start()
+    with pytest.raises(CorruptDataError, match="g1:abc"):
+        decode_architecture(stored, "", "g1:abc")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # What states its size is refused before anything is decompressed, the old version before anything is decoded.
+    assert peak < (1_000_000 if form & 0x20 else 3 * len(text))
+
+
+def test_case_62_a_wrong_size_is_found_within_the_stated_one() -> None:
+    stored = sized(0x23, b" " * 60_000_000, 1000)
+    tracemalloc.start()
+    with pytest.raises(CorruptDataError, match="more than 1000 bytes"):
+        decode_architecture(stored, "")
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_case_62_damage_names_the_key() -> None:
+    encoded = encode_architecture(LARGE)
+    for stored in (encoded.spec[:-1], encoded.spec[:20] + b"?" + encoded.spec[21:], b""):
+        with pytest.raises(CorruptDataError, match=encoded.key):
+            decode_architecture(stored, encoded.codec, encoded.key)
+
+
+@pytest.mark.parametrize("old", OLD_SPECS, ids=lambda old: old["name"])
+def test_specs_of_version_1_are_read(old: dict[str, str]) -> None:
+    decoded = decode_architecture(base64.b64decode(old["spec"]), old["codec"])
+    assert encode_architecture(decoded, old["identity"]).key == old["key"]  # type: ignore[arg-type]  # a text of JSON
+
+
+def test_a_large_spec_of_version_1_is_read_as_long_as_it_holds_few_items() -> None:
+    text = b'{"a":"' + b"x" * 20_000_000 + b'"}'
+    assert decode_architecture(sealed(0x12, zlib.compress(text)), "") == {"a": "x" * 20_000_000}
 
 
 def test_what_could_not_be_read_back_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ class Batch:
         return self._dialect.find(self._connection, statement, rows)
 
     def _add_architectures(self, items: Sequence[Item]) -> None:
-        distinct = {item.evaluation.key: item.evaluation for item in items}
+        distinct = {item.evaluation.key: item.evaluation for item in reversed(items)}  # the first one's names stay
         # In the order of their keys, so that two actors on one server cannot wait for each other in a circle.
         columns = attrgetter(*ARCHITECTURE_COLUMNS)
         self._run(

@@ -142,7 +142,14 @@ class SavingContract:
         found = page(database, number)
         assert [record.architecture_hash for record in found] == [one.key for one in sent]
         assert [encode_architecture(record.architecture).key for record in found] == [one.key for one in sent]
-        assert [record.architecture for record in found[:-1]] == configs
+        assert [record.architecture for record in found] == [*configs, GRAPH]
+
+    def test_case_34_an_architecture_comes_back_as_the_first_one_recorded_it(self, database: Database) -> None:
+        number = create(database)
+        first, second = ({"nodes": [{"id": name, "operation": "conv"}], "edges": []} for name in ("stem", "block1"))
+        save(database, number, *(encode_evaluation(each, 0.5, seed=seed) for seed, each in enumerate((first, second))))
+        save(database, number, encode_evaluation(second, 0.5, seed=2))
+        assert [record.architecture for record in page(database, number)] == [first] * 3
 
     def test_every_field_comes_back(self, database: Database) -> None:
         number = create(database)
