@@ -237,6 +237,7 @@ class CommitQueue:
             return
         outcomes = iter(self._database.save([unit for write in batch for unit in write.units]))
         stored = 0
+        aside: list[Write] = []
         for write in batch:
             answers = [next(outcomes) for _ in write.units]
             locked = next((answer for answer in answers if isinstance(answer, LockedError)), None)
@@ -244,7 +245,10 @@ class CommitQueue:
                 stored += write.rows
                 self._answer(write, answers)
             else:
-                self._put_aside([write], locked)
+                aside.append(write)
+                error = locked
+        if aside:  # together, for they go on in their order
+            self._put_aside(aside, error)
         self._count(stored)
 
     def _count(self, rows: int) -> None:
