@@ -105,10 +105,10 @@ def secrets_of_home() -> list[Path]:
 
 
 def test_case_66_the_password_of_a_connection_that_failed_is_removed(
-    postgres_storage: mr.Storage, postgres_url: str, namespace: str
+    postgres_storage: mr.Storage, migrated_url: str, namespace: str
 ) -> None:
     before = secrets_of_home()
-    user, _, host = postgres_url.removeprefix("postgresql://").partition("@")
+    user, _, host = migrated_url.removeprefix("postgresql://").partition("@")
     wrong = f"postgresql://{user.partition(':')[0]}:wrong{secrets.token_hex(4)}@{host}"
     with pytest.raises(mr.ConfigurationError):
         mr.connect(database=wrong, namespace=namespace)
