@@ -1,6 +1,8 @@
 """Showing how far the transfer of a file is."""
 
+import importlib.util
 from collections.abc import Callable
+from functools import cache
 
 from ray.experimental import tqdm_ray
 
@@ -9,6 +11,12 @@ Progress = Callable[[int], None]
 
 BAR_BYTES = 64 * 1024 * 1024
 """Larger files get a progress bar."""
+
+
+@cache
+def _has_tqdm() -> bool:
+    """Tell whether a bar can be shown; without tqdm, Ray prints that it is missing instead."""
+    return importlib.util.find_spec("tqdm") is not None
 
 
 class Meter:
@@ -35,7 +43,8 @@ class Meter:
     @property
     def is_idle(self) -> bool:
         """Whether nobody is to be told, as far as is known."""
-        return self._progress is None and (self.total_bytes is None or self.total_bytes <= BAR_BYTES)
+        shows_bar = _has_tqdm() and self.total_bytes is not None and self.total_bytes > BAR_BYTES
+        return self._progress is None and not shows_bar
 
     def move_to(self, moved_bytes: int) -> None:
         """Show how many bytes have passed; a transfer that begins again is shown when it gets further."""

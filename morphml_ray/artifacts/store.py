@@ -285,12 +285,12 @@ class ArtifactStore:
             ValidationError: the prefix is "" or "/", which would be everything.
         """
         check_folder(prefix)
-        return call(ArtifactActor.look_up, ArtifactBackend.delete_prefix, str.__str__(prefix))
+        return call(ArtifactActor.walk, ArtifactBackend.delete_prefix, str.__str__(prefix))
 
     @remote_method
     def get_total_size(self, prefix: str = "") -> Call[int]:
         """Sum up the bytes of all objects whose keys begin with ``prefix``."""
-        return call(ArtifactActor.look_up, ArtifactBackend.total_size, check_prefix(prefix))
+        return call(ArtifactActor.walk, ArtifactBackend.total_size, check_prefix(prefix))
 
 
 def artifact_settings(config: StorageConfig) -> ArtifactSettings:

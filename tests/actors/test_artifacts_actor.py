@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -256,5 +257,24 @@ def test_errors_pass_and_leave_nothing_held(tmp_path: Path) -> None:
             assert (await actor.health())["held_bytes"] == 0
             assert (await actor.metadata("a") or {})["size"] == 1
             assert await actor.list_keys("") == ["a"]
+
+    asyncio.run(work())
+
+
+def test_case_16_a_look_up_does_not_wait_behind_walks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_end = threading.Event()
+    monkeypatch.setattr(LocalArtifactBackend, "total_size", lambda *_: may_end.wait(30))
+    monkeypatch.setattr(LocalArtifactBackend, "list", lambda *_, **__: iter([()] * (not may_end.wait(30))))
+
+    async def work() -> None:
+        async with actor_of(f"file://{tmp_path}/new") as actor:
+            sizes = [asyncio.create_task(actor.walk(ArtifactBackend.total_size, "")) for _ in range(6)]
+            listings = [asyncio.create_task(actor.list_keys("")) for _ in range(6)]
+            try:
+                assert not await asyncio.wait_for(actor.look_up(ArtifactBackend.exists, "a"), 20)
+            finally:
+                may_end.set()
+            assert await asyncio.gather(*sizes) == [True] * 6
+            assert await asyncio.gather(*listings) == [[]] * 6
 
     asyncio.run(work())

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from s3_doubles import Answer, Asked, FakeS3, refusal
 
-from morphml_ray.artifacts.actor.actor import LOOKUP_THREADS, THREADS
+from morphml_ray.artifacts.actor.actor import LOOKUP_THREADS, THREADS, WALK_THREADS
 from morphml_ray.artifacts.s3 import S3ArtifactBackend, bucket
 from morphml_ray.artifacts.s3.parts import split, work_on
 from morphml_ray.config import BackendUrl
@@ -282,7 +282,7 @@ def test_a_store_that_is_not_open_is_unavailable(fake: RudeS3, tmp_path: Path) -
 def test_all_threads_of_an_actor_have_connections(fake: RudeS3, caplog: pytest.LogCaptureFixture) -> None:
     store = S3ArtifactBackend(BackendUrl(fake.url()), attempts=1)
     # One thread waits for the parts of its object, one tidies up.
-    callers = THREADS - 1 + store._bucket.parts_at_once + LOOKUP_THREADS + 1
+    callers = THREADS - 1 + store._bucket.parts_at_once + LOOKUP_THREADS + WALK_THREADS + 1
     together = threading.Barrier(callers)
 
     def wait(asked: Asked) -> Answer | None:

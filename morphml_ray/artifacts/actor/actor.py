@@ -32,6 +32,7 @@ from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
 
 THREADS = 8
 LOOKUP_THREADS = 4
+WALK_THREADS = 2
 
 Item = TypeVar("Item")
 T = TypeVar("T")
@@ -76,6 +77,8 @@ class ArtifactActor:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="morphml-transfer")
         # Of their own, so that nobody who asks whether an object exists waits for a large upload.
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="morphml-lookup")
+        # And nobody waits for those who walk over thousands of keys.
+        self._walks = ThreadPoolExecutor(WALK_THREADS, thread_name_prefix="morphml-walk")
         self._started_at = time.time()
 
     async def describe(self) -> ActorDescription:
@@ -241,8 +244,16 @@ class ArtifactActor:
     async def look_up(
         self, operation: Callable[Concatenate[ArtifactBackend, P], T], *arguments: P.args, **named: P.kwargs
     ) -> T:
-        """Run an operation of the store that moves no bytes of objects."""
+        """Run an operation of the store on one object that moves none of its bytes."""
         return await self._with_store(lambda backend: getattr(backend, operation.__name__)(*arguments, **named))
+
+    async def walk(
+        self, operation: Callable[Concatenate[ArtifactBackend, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> T:
+        """Run an operation of the store over all objects below a prefix."""
+        return await self._with_store(
+            lambda backend: getattr(backend, operation.__name__)(*arguments, **named), self._walks
+        )
 
     async def metadata(self, key: str) -> dict[str, Any] | None:
         """Describe an object; None where there is none."""
@@ -255,11 +266,11 @@ class ArtifactActor:
 
     async def list_objects(self, prefix: str, limit: int | None) -> OutgoingListing:
         """List objects; see ``ArtifactBackend.list``."""
-        return await self._with_store(lambda backend: OutgoingListing(backend.list(prefix, limit=limit)))
+        return await self._with_store(lambda backend: OutgoingListing(backend.list(prefix, limit=limit)), self._walks)
 
     async def list_keys(self, prefix: str) -> list[str]:
         """List keys; see ``ArtifactBackend.list``."""
-        return await self._with_store(lambda backend: [info.key for info in backend.list(prefix)])
+        return await self._with_store(lambda backend: [info.key for info in backend.list(prefix)], self._walks)
 
     # Itself
 
@@ -286,10 +297,11 @@ class ArtifactActor:
     def _close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._lookups.shutdown(wait=True, cancel_futures=True)
+        self._walks.shutdown(wait=True, cancel_futures=True)
         self._access.close()
 
-    async def _with_store(self, work: Callable[[ArtifactBackend], T]) -> T:
-        return await self._access.run(lambda backend, _: work(backend), Transfer(0), self._lookups)
+    async def _with_store(self, work: Callable[[ArtifactBackend], T], threads: ThreadPoolExecutor | None = None) -> T:
+        return await self._access.run(lambda backend, _: work(backend), Transfer(0), threads or self._lookups)
 
     async def _transfer(
         self,
