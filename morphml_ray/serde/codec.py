@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import cloudpickle
+
 from morphml_ray.errors import ValidationError
 from morphml_ray.serde import pickled
 from morphml_ray.serde.envelope import open_envelope, seal_pickle, seal_plain
@@ -11,7 +13,7 @@ from morphml_ray.serde.signing_key import SigningKey
 from morphml_ray.serde.unpacking import unpack_plain
 
 
-def encode(value: Any, key: SigningKey, pickler: Pickler, *, bound_to: str = "") -> bytes:
+def encode(value: Any, key: SigningKey, pickler: Pickler = cloudpickle.dumps, *, bound_to: str = "") -> bytes:
     """Write a value as bytes.
 
     Plain data is written as msgpack and comes back with its types: None, bool, int of any size, float, complex, str,
@@ -22,7 +24,7 @@ def encode(value: Any, key: SigningKey, pickler: Pickler, *, bound_to: str = "")
     Args:
         value: any value that can be pickled; it is not changed.
         key: signs pickles; plain data does not need it.
-        pickler: makes the pickles.
+        pickler: makes the pickles; who sends values through Ray too hands in Ray's own.
         bound_to: names the place that a pickle is stored at; it is refused at any other.
 
     Returns:
@@ -34,7 +36,9 @@ def encode(value: Any, key: SigningKey, pickler: Pickler, *, bound_to: str = "")
     return b"".join(encode_parts(value, key, pickler, bound_to=bound_to))
 
 
-def encode_parts(value: Any, key: SigningKey, pickler: Pickler, *, bound_to: str = "") -> list[bytes | memoryview]:
+def encode_parts(
+    value: Any, key: SigningKey, pickler: Pickler = cloudpickle.dumps, *, bound_to: str = ""
+) -> list[bytes | memoryview]:
     """Write a value as bytes without copying large arrays.
 
     Args:
