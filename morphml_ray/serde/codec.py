@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]  # it carries no type information
 
 from morphml_ray.errors import ValidationError
 from morphml_ray.serde import pickled
