@@ -66,6 +66,9 @@ class Outer:
     class Config:
         width: int
 
+    def own(self) -> None:
+        """Belongs to another class, whoever borrows it."""
+
 
 class OtherOuter:
     @dataclasses.dataclass
@@ -354,7 +357,7 @@ def test_two_keys_that_become_one_are_refused() -> None:
 
 
 SCRIPT = """
-import dataclasses, sys, cloudpickle
+import dataclasses, sys, cloudpickle, pydantic
 from collections import namedtuple
 from morphml_ray.identity import encode_architecture
 
@@ -365,15 +368,24 @@ class Conv:
     class Inner:
         width: int
 
+class Pool:
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Inner:
+        width: int
+
 def make():
     @dataclasses.dataclass
     class Local:
         width: int
     return Local(16)
 
+class Model(pydantic.BaseModel):
+    class Inner(pydantic.BaseModel):
+        width: int
+
 Pair = namedtuple("Pair", "width")
-values = [Conv(16), Conv.Inner(16), make(), Pair(16)]
-assert len({encode_architecture(value).key for value in values}) == 4
+values = [Conv(16), Conv.Inner(16), Pool.Inner(16), make(), Pair(16), Model(), Model.Inner(width=16)]
+assert len({encode_architecture(value).key for value in values}) == 7
 sys.stderr.write(encode_architecture(values).key)
 sys.stdout.buffer.write(cloudpickle.dumps(values))
 """
@@ -393,11 +405,20 @@ def test_case_33_a_class_of_a_script_keeps_its_key_when_it_is_shipped(tmp_path: 
     assert worker.stdout.startswith(b"j1:")
 
 
-def test_classes_go_by_what_is_left_of_their_names_when_they_are_shipped() -> None:
+def test_classes_go_by_what_is_left_of_their_names_when_they_are_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
     class Local:
         pass
 
+    @dataclasses.dataclass
+    class Methods:
+        own = Outer.own
+
+    function = "test_classes_go_by_what_is_left_of_their_names_when_they_are_shipped.<locals>"
     assert type_name(Outer.Config) == f"{__name__}:Outer.Config"
     assert type_name(Local) == f"{__name__}:Local"
-    Local.__module__ = "__mp_main__"
+    assert type_name(Methods) == f"{__name__}:{function}.Methods"
+    for kind in (Local, Methods, Outer):
+        monkeypatch.setattr(kind, "__module__", "__mp_main__")
     assert type_name(Local) == "__main__:Local"
+    assert type_name(Methods) == f"__main__:{function}.Methods"
+    assert type_name(Outer) == "__main__:Outer"
