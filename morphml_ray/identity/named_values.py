@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from json.encoder import encode_basestring
+from types import FunctionType
 from typing import Any
 
 from typing_extensions import Self
@@ -78,12 +79,18 @@ Named = NamedFields | NamedItems
 def type_name(kind: type) -> str:
     """Give ``module:name`` of a class: the same in every process that has it.
 
-    A class of a script (``__main__``) or of a function goes by its bare name, since that is what is left of its
-    qualified one when cloudpickle ships it to a worker. Other classes are shipped by reference and keep it.
+    A class of a module is shipped by reference and keeps its qualified name. One of a script (``__main__``) or of a
+    function is shipped by value, and cloudpickle makes ``Net.Conv`` into ``Conv`` on the way; but not in the names of
+    its methods, which every dataclass has.
     """
     module = "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
-    is_by_value = module == "__main__" or "<locals>" in kind.__qualname__
-    return f"{module}:{kind.__name__ if is_by_value else kind.__qualname__}"
+    if module != "__main__" and "<locals>" not in kind.__qualname__:
+        return f"{module}:{kind.__qualname__}"
+    for name, method in vars(kind).items():
+        qualified = getattr(method, "__qualname__", "") if isinstance(method, FunctionType) else ""
+        if qualified.endswith(f".{kind.__name__}.{name}"):
+            return f"{module}:{qualified.removesuffix(f'.{name}')}"
+    return f"{module}:{kind.__name__}"
 
 
 def has_fields(value: Any) -> bool:
