@@ -105,6 +105,7 @@ def cache(request: pytest.FixtureRequest, cluster: None) -> Iterator[mr.Distribu
         yield request.getfixturevalue("valkey_cache")
         return
     storage: mr.Storage = request.getfixturevalue("files_storage")
+    storage.cache.clear_all()
     yield storage.cache
     storage.cache.clear_all()
 

@@ -131,7 +131,7 @@ def test_a_wrong_record_of_many_is_named_and_nothing_is_stored(shared_sqlite_sto
     number = database.create_experiment("one", {})
     good = {"architecture": CHAIN, "fitness": 1.0}
     for bad in (
-        {"architecture": CHAIN},
+        {"fitness": 1.0},
         {**good, "fitnes": 1.0},
         {**good, "fitness": "x"},
         {**good, "architecture": {1}},
