@@ -257,7 +257,7 @@ def test_lesson_26_no_credentials_are_a_configuration_error(fake: FakeS3, monkey
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     url = BackendUrl(f"s3://bucket?endpoint_url={fake.endpoint_url}")
-    assert type(error_of(S3ArtifactBackend(url).open)) is ConfigurationError
+    assert isinstance(error_of(S3ArtifactBackend(url).open), ConfigurationError)
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     assert type(error_of(S3ArtifactBackend(url).open)) is ConfigurationError
     assert fake.asked == []
