@@ -3,11 +3,12 @@
 Databases block and are thread-safe; the actors in front of them run them on bounded threads.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Literal, NamedTuple, Protocol
 
-from morphml_ray.errors import MorphMLRayError
+from morphml_ray.errors import CorruptDataError, MorphMLRayError
 from morphml_ray.identity import decode_architecture
 from morphml_ray.model.plain import decode_json
 from morphml_ray.model.records import (
@@ -21,11 +22,14 @@ from morphml_ray.model.records import (
 )
 from morphml_ray.rpc.call import Encoded
 
+_logger = logging.getLogger(__name__)
+
 Operator = Literal["<", "<=", ">", ">=", "==", "!="]
 ExperimentRef = int | str
 """An experiment's id, or its name; else, where no experiment has that name, the decimal text of its id."""
 
 _MAX_ID = 2**63 - 1
+_DAMAGES_NAMED = 3
 
 
 def number_of(experiment: ExperimentRef) -> int | None:
@@ -112,21 +116,42 @@ _DECODERS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
+SPARE_ROWS = 16
+"""How many rows more than asked for a listing sends, so that damaged ones leave no gap in it."""
+
+
 def decode_row(row: Row) -> ArchitectureRecord:
     """Decode a stored evaluation.
 
     Raises:
-        CorruptDataError: the stored bytes cannot be read back.
+        CorruptDataError: the stored bytes cannot be read back; the message names the evaluation.
     """
     values = dict(zip(RECORD_COLUMNS, row, strict=True))
-    values["architecture"] = decode_architecture(values.pop("spec"), values.pop("codec"), values["architecture_hash"])
-    for name, decode in _DECODERS.items():
-        values[name] = decode(values[name])
+    spec, codec = values.pop("spec"), values.pop("codec")
+    try:
+        values["architecture"] = decode_architecture(spec, codec, values["architecture_hash"])
+        for name, decode in _DECODERS.items():
+            values[name] = decode(values[name])
+    except CorruptDataError as error:
+        raise CorruptDataError(f"the evaluation {values['id']} cannot be read back: {error}") from error
     return ArchitectureRecord(**values)
 
 
-def _decode_rows(rows: Sequence[Row]) -> list[ArchitectureRecord]:
-    return list(map(decode_row, rows))
+def _decode_rows(rows: Sequence[Row], limit: int) -> list[ArchitectureRecord]:
+    """Decode as many as asked for of those that can be read back, and name the others in one warning."""
+    records: list[ArchitectureRecord] = []
+    damages: list[str] = []
+    for row in rows:
+        if len(records) == limit:
+            break
+        try:
+            records.append(decode_row(row))
+        except CorruptDataError as error:
+            damages.append(str(error))
+    if damages:
+        more = f"; and {len(damages) - _DAMAGES_NAMED} more" if len(damages) > _DAMAGES_NAMED else ""
+        _logger.warning("left out of a listing: %s%s", "; ".join(damages[:_DAMAGES_NAMED]), more)
+    return records
 
 
 class EncodedRecord(Encoded[ArchitectureRecord]):
@@ -145,18 +170,24 @@ class EncodedRecord(Encoded[ArchitectureRecord]):
 
 
 class EncodedRecords(Encoded[list[ArchitectureRecord]]):
-    """Rows on their way to a caller, which gets a list of ``ArchitectureRecord``."""
+    """Rows on their way to a caller, which gets a list of ``ArchitectureRecord`` without the damaged ones.
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    Args:
+        rows: what was found, up to ``SPARE_ROWS`` more than ``limit``.
+        limit: records at most.
+    """
+
+    def __init__(self, rows: Sequence[Row], limit: int) -> None:
         self._rows = rows
+        self._limit = limit
 
     def decode(self) -> list[ArchitectureRecord]:
         """Decode here."""
-        return _decode_rows(self._rows)
+        return _decode_rows(self._rows, self._limit)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Decode where they are unpickled."""
-        return _decode_rows, (self._rows,)
+        return _decode_rows, (self._rows, self._limit)
 
 
 class NewExperiment(NamedTuple):

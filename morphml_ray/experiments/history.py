@@ -43,7 +43,7 @@ def pages(channel: Channel, experiment_id: int) -> Iterator[ArchitectureRecord]:
     while True:
         listing = call(DatabaseActor.read, DatabaseReads.list_architectures, experiment_id, None, None, after_id, PAGE)
         page = channel.wait(listing)
-        yield from page
-        if len(page) < PAGE:
+        if not page:
             return
+        yield from page
         after_id = page[-1].id

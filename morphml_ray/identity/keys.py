@@ -87,14 +87,20 @@ def decode_architecture(spec: bytes, codec: str, key: str = "") -> Any:
         key: the architecture's key, for errors.
 
     Raises:
-        CorruptDataError: the bytes are damaged; the message names the key.
+        CorruptDataError: the bytes are damaged, or a registered codec fails on what they hold; the message names
+            the key.
     """
     try:
         described = unpack_spec(bytes(spec))
     except CorruptDataError as error:
         raise CorruptDataError(f"the architecture {key or 'of an unstated key'}: {error}") from error
     registered = codec_named(codec)
-    return described if registered is None else registered.decode(described)
+    if registered is None:
+        return described
+    try:
+        return registered.decode(described)
+    except Exception as error:  # a function of the user
+        raise CorruptDataError(f"the architecture {key}: decode of {registered.name} failed: {error!r:.200}") from error
 
 
 def _key_and_spec(architecture: Any, form: Form, identity: Identity, scope: str) -> tuple[str, bytes]:

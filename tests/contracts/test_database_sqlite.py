@@ -199,6 +199,18 @@ def test_a_damaged_page_is_told_as_such(path: Path) -> None:
     database.close()
 
 
+def test_case_62_a_damaged_experiment_is_named_and_the_others_are_given(
+    database: SqlDatabase, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = [create(database, name) for name in ("a", "b", "c")]
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE experiments SET config = '{' WHERE name = 'b'")
+    assert [one.id for one in database.list_experiments(None, None, 0)] == [numbers[0], numbers[2]]
+    assert "experiment 'b'" in caplog.text
+    with pytest.raises(CorruptDataError, match="experiment 'b'"):
+        database.get_experiment("b")
+
+
 def test_a_damaged_schema_is_told_as_such(database: SqlDatabase, path: Path) -> None:
     database.close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:

@@ -238,6 +238,13 @@ def test_an_unregistered_codec_gives_the_description() -> None:
     assert decode_architecture(encode_architecture({"widths": [1]}).spec, "elsewhere:Net") == {"widths": [1]}
 
 
+def test_case_62_a_codec_that_fails_is_named() -> None:
+    register_codec(Net, lambda net: {"widths": net.widths}, lambda config: Net(config["depths"]))
+    encoded = encode_architecture(Net([1]))
+    with pytest.raises(CorruptDataError, match=f"{encoded.key}: decode of .*:Net failed: KeyError"):
+        decode_architecture(encoded.spec, encoded.codec, encoded.key)
+
+
 def test_registering_again_replaces() -> None:
     for field in ("a", "b", "b"):
         register_codec(Net, partial(described, field), lambda config: Net(*config.values()))

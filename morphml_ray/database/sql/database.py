@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from morphml_ray.config import BackendUrl
 from morphml_ray.database.contract import (
+    SPARE_ROWS,
     EncodedRecord,
     EncodedRecords,
     ExperimentRef,
@@ -237,7 +238,7 @@ class SqlDatabase:
         """See ``Database.get_best_architectures``."""
         with self._reading("get_best_architectures") as connection:
             ranking = Ranking(self._dialect, connection, experiment, fidelity_key, min_seeds)
-            return EncodedRecords(ranking.best(top_k, metric, mode, where))
+            return EncodedRecords(ranking.best(top_k + SPARE_ROWS, metric, mode, where), top_k)
 
     def find_evaluation(
         self, experiment: ExperimentRef, architecture_hash: str, fidelity_key: str, seed_key: str
@@ -265,7 +266,9 @@ class SqlDatabase:
     ) -> EncodedRecords:
         """See ``Database.list_architectures``."""
         with self._reading("list_architectures") as connection:
-            return EncodedRecords(queries.list_evaluations(connection, experiment, generation, status, after_id, limit))
+            some = limit + SPARE_ROWS
+            rows = queries.list_evaluations(connection, experiment, generation, status, after_id, some)
+            return EncodedRecords(rows, limit)
 
 
 def _now() -> datetime:

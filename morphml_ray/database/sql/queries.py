@@ -1,5 +1,6 @@
 """The reads: every one answered in SQL, with an index."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,11 @@ import sqlalchemy as sa
 from morphml_ray.database.contract import RECORD_COLUMNS, ExperimentRef, Row, number_of
 from morphml_ray.database.sql.schema import architectures, evaluations, experiments, failures, proposals
 from morphml_ray.database.sql.totals import mean_of
-from morphml_ray.errors import NotFoundError
+from morphml_ray.errors import CorruptDataError, NotFoundError
 from morphml_ray.model.plain import decode_json
 from morphml_ray.model.records import EvaluationStatus, ExperimentRecord, ExperimentStatus
+
+_logger = logging.getLogger(__name__)
 
 _IS_SUCCESS = evaluations.c.status == sa.literal_column("'succeeded'")
 
@@ -54,14 +57,22 @@ def require_experiment(connection: sa.Connection, experiment: ExperimentRef) -> 
 
 
 def experiment_record(row: sa.Row[Any]) -> ExperimentRecord:
-    """Turn a row of the table into the record that callers see."""
+    """Turn a row of the table into the record that callers see.
+
+    Raises:
+        CorruptDataError: its JSON cannot be read back; the message names the experiment.
+    """
+    try:
+        objectives, config = dict(decode_json(row.objectives)), decode_json(row.config)
+    except CorruptDataError as error:
+        raise CorruptDataError(f"the experiment {row.name!r} ({row.id}) cannot be read back: {error}") from error
     return ExperimentRecord(
         id=row.id,
         name=row.name,
         status=row.status,
         optimizer=row.optimizer,
-        objectives=dict(decode_json(row.objectives)),
-        config=decode_json(row.config),
+        objectives=objectives,
+        config=config,
         identity=row.identity,
         created_at=row.created_at,
         updated_at=row.updated_at,
@@ -76,7 +87,13 @@ def list_experiments(
     query = _EXPERIMENT.order_by(experiments.c.id)
     if status is not None:
         query = query.where(experiments.c.status == status)
-    return [experiment_record(row) for row in connection.execute(query.limit(limit).offset(offset))]
+    found = []
+    for row in connection.execute(query.limit(limit).offset(offset)):
+        try:
+            found.append(experiment_record(row))
+        except CorruptDataError as error:
+            _logger.warning("left out of a listing: %s", error)
+    return found
 
 
 def statistics(connection: sa.Connection, experiment: ExperimentRef) -> dict[str, Any]:

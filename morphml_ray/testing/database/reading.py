@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from morphml_ray.database.contract import Database, SaveUnit
+from morphml_ray.errors import CorruptDataError
 from morphml_ray.model.records import EvaluationStatus
 from morphml_ray.testing.database.caller import best, create, delete, evaluation, numbers, page, save
 
@@ -41,6 +42,26 @@ class ReadingContract:
         assert listed(9, None) == listed(None, "oom") == []
         start = page(database, number, generation=1)[1].id
         assert numbers(page(database, number, generation=1, status="succeeded", after_id=start, limit=2)) == [10, 13]
+
+    def test_case_62_a_damaged_architecture_is_named_and_the_others_are_given(
+        self, database: Database, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        number = create(database)
+        good = [evaluation(i, i / 10) for i in range(10)]
+        for i in (3, 9):
+            good[i] = good[i]._replace(spec=good[i].spec[:-1])
+        ids = save(database, number, *good)
+        whole = page(database, number, limit=8)
+        assert numbers(whole) == [0, 1, 2, 4, 5, 6, 7, 8]
+        (told,) = caplog.messages
+        assert f"evaluation {ids[3]}" in told
+        assert good[3].key in told
+        assert page(database, number, after_id=whole[-1].id) == []
+        assert numbers(best(database, number, 3)) == [8, 7, 6]
+        row = database.get_architecture_by_hash(good[3].key, number)
+        assert row is not None
+        with pytest.raises(CorruptDataError, match=f"evaluation {ids[3]}.*{good[3].key}"):
+            row.decode()
 
     def test_an_architecture_is_found_by_its_hash(self, database: Database) -> None:
         first, second = create(database, "first"), create(database, "second")
