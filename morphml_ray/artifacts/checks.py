@@ -91,6 +91,18 @@ def check_prefix(prefix: str) -> str:
     return str.__str__(prefix)
 
 
+def check_border(prefix: str) -> str:
+    """Check a prefix to list what is directly below it.
+
+    Raises:
+        ValidationError: it is neither "" nor ends with a slash, or no key begins so.
+    """
+    check_prefix(prefix)
+    if prefix and not prefix.endswith("/"):
+        raise ValidationError(f"a folder ends with a slash: {prefix!r} does not")
+    return str.__str__(prefix)
+
+
 def check_folder(prefix: str) -> str:
     """Check a prefix to delete.
 

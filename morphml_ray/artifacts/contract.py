@@ -52,6 +52,18 @@ class ObjectPage(NamedTuple):
     next_token: str | None
 
 
+class ObjectFolder(NamedTuple):
+    """What is directly below a prefix.
+
+    Attributes:
+        objects: whose keys have no further slash, ascending by the bytes of their keys.
+        folders: what the keys of the others begin with, up to and without their next slash, ascending; each once.
+    """
+
+    objects: list[ObjectInfo]
+    folders: list[str]
+
+
 class ArtifactBackend(Protocol):
     """Immutable objects under keys: a write replaces the whole object, and is seen in whole or not at all.
 
@@ -240,6 +252,13 @@ class ArtifactBackend(Protocol):
         Args:
             prefix: plain text; no border is added.
             limit: how many at most: those that the server lists first.
+        """
+
+    def list_folder(self, prefix: str = "") -> ObjectFolder:
+        """List what is directly below ``prefix``, which is "" or ends with a slash; what is deeper is not read.
+
+        Raises:
+            ValidationError: the prefix is neither.
         """
 
     def list_page(self, prefix: str = "", *, token: str | None = None, limit: int = 1000) -> ObjectPage:

@@ -3,12 +3,15 @@
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from typing_extensions import Buffer
 
-from morphml_ray.artifacts.contract import ObjectInfo
+from morphml_ray.artifacts.contract import ObjectFolder, ObjectInfo
 from morphml_ray.rpc.call import Encoded
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Payload:
@@ -68,6 +71,29 @@ class OutgoingListing(Encoded[list[dict[str, Any]]]):
         return _read_rows, (self._rows,)
 
 
+class OutgoingFolder(Encoded[tuple[list[dict[str, Any]], list[str]]]):
+    """What is directly in a folder; arrives as the dicts of a listing, and the names of folders."""
+
+    def __init__(self, found: ObjectFolder) -> None:
+        self._objects = OutgoingListing(found.objects)
+        self._folders = found.folders
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make the dicts where they are unpickled."""
+        return _pair, (self._objects, self._folders)
+
+
+class OutgoingRanges(Encoded[list[bytes | None]]):
+    """Bytes of ranges, beside the pickle as ``OutgoingBytes`` are; they arrive in order, None for what is missing."""
+
+    def __init__(self, found: Sequence[Buffer | None]) -> None:
+        self._found = found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send the bytes beside the pickle, not in it."""
+        return _read_ranges, ([None if data is None else pickle.PickleBuffer(data) for data in self._found],)
+
+
 def describe_object(info: ObjectInfo) -> dict[str, Any]:
     """Describe one object as ``ArtifactStore.get_metadata`` gives it."""
     return {
@@ -80,6 +106,14 @@ def describe_object(info: ObjectInfo) -> dict[str, Any]:
 
 def _read_objects(keys: Sequence[str], data: Sequence[Buffer]) -> dict[str, bytes]:
     return {key: bytes(each) for key, each in zip(keys, data, strict=True)}
+
+
+def _read_ranges(found: Sequence[Buffer | None]) -> list[bytes | None]:
+    return [None if data is None else bytes(data) for data in found]
+
+
+def _pair(first: T, second: U) -> tuple[T, U]:
+    return first, second
 
 
 def _read_rows(rows: Sequence[tuple[str, int, datetime]]) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
+from operator import itemgetter
 from typing import Any, Concatenate, TypeAlias, TypeVar, cast
 
 from typing_extensions import Buffer, ParamSpec
@@ -15,8 +17,11 @@ from morphml_ray.artifacts.actor.admission import Admission, Transfer
 from morphml_ray.artifacts.actor.backend_access import BackendAccess
 from morphml_ray.artifacts.actor.batches import (
     FIRST_READ_BYTES,
+    ObjectRange,
+    copy_all,
     deal,
     get_all,
+    get_ranges,
     get_small,
     get_whole,
     put_all,
@@ -25,7 +30,14 @@ from morphml_ray.artifacts.actor.batches import (
 from morphml_ray.artifacts.actor.file_proof import FileProof
 from morphml_ray.artifacts.checks import WriteRequest
 from morphml_ray.artifacts.contract import ArtifactBackend, UploadId
-from morphml_ray.artifacts.wire import OutgoingBytes, OutgoingListing, OutgoingObjects, describe_object
+from morphml_ray.artifacts.wire import (
+    OutgoingBytes,
+    OutgoingFolder,
+    OutgoingListing,
+    OutgoingObjects,
+    OutgoingRanges,
+    describe_object,
+)
 from morphml_ray.config import BackendUrl, fingerprint
 from morphml_ray.rpc.call import can_overload
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
@@ -165,6 +177,16 @@ class ArtifactActor:
         """Read objects below ``FIRST_READ_BYTES``; the others, and those that are missing, are left out."""
         return await self._get_each(get_small, keys)
 
+    async def get_ranges(self, ranges: Sequence[ObjectRange]) -> OutgoingRanges:
+        """Read ranges of objects, in order; None for those whose object is missing."""
+        size_bytes = sum(length for _, _, length in ranges)
+        found = await self._share(get_ranges, list(enumerate(ranges)), size_bytes, self._settings.deadline_s)
+        return OutgoingRanges([data for _, data in sorted(chain.from_iterable(found), key=itemgetter(0))])
+
+    async def copy_multiple(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+        """Copy objects inside the store; gives the new keys, without those whose source is missing."""
+        return list(chain.from_iterable(await self._share(copy_all, pairs, 0, 0.0)))
+
     async def _get_each(self, work: BatchWork[str, dict[str, Buffer]], keys: Sequence[str]) -> OutgoingObjects:
         found = await self._share(work, keys, len(keys) * FIRST_READ_BYTES, self._settings.deadline_s)
         merged = {key: data for each in found for key, data in each.items()}
@@ -267,6 +289,10 @@ class ArtifactActor:
     async def list_objects(self, prefix: str, limit: int | None) -> OutgoingListing:
         """List objects; see ``ArtifactBackend.list``."""
         return await self._with_store(lambda backend: OutgoingListing(backend.list(prefix, limit=limit)), self._walks)
+
+    async def list_folder(self, prefix: str) -> OutgoingFolder:
+        """List what is directly below a prefix; see ``ArtifactBackend.list_folder``."""
+        return await self._with_store(lambda backend: OutgoingFolder(backend.list_folder(prefix)), self._walks)
 
     async def list_keys(self, prefix: str) -> list[str]:
         """List keys; see ``ArtifactBackend.list``."""

@@ -16,6 +16,9 @@ FIRST_READ_BYTES = 1024 * 1024
 """What is read before the size of an object is known: most objects are read with one request."""
 READ_TURNS = 3
 
+ObjectRange = tuple[str, int, int]
+"""Key, offset and length."""
+
 T = TypeVar("T")
 
 
@@ -53,6 +56,30 @@ def get_small(keys: Sequence[str], backend: ArtifactBackend, transfer: Transfer)
     """Read objects below ``FIRST_READ_BYTES``; the others, and those that are missing, are left out."""
     beginnings = _read_beginnings(keys, backend, transfer)
     return {key: data for key, data in beginnings if len(data) < FIRST_READ_BYTES}
+
+
+def get_ranges(
+    ranges: Sequence[tuple[int, ObjectRange]], backend: ArtifactBackend, transfer: Transfer
+) -> list[tuple[int, bytes | None]]:
+    """Read numbered ranges, one after the other; gives None for those whose object is missing."""
+    found: list[tuple[int, bytes | None]] = []
+    for number, (key, offset, length) in ranges:
+        data = None
+        with suppress(NotFoundError):
+            data = backend.get(key, offset, length)
+        transfer.advance(len(data or b""))
+        found.append((number, data))
+    return found
+
+
+def copy_all(pairs: Sequence[tuple[str, str]], backend: ArtifactBackend, transfer: Transfer) -> list[str]:
+    """Copy objects, one after the other; gives the new keys, without those whose source is missing."""
+    copied = []
+    for source, dest in pairs:
+        with suppress(NotFoundError):
+            transfer.advance(backend.copy(source, dest).size_bytes)
+            copied.append(dest)
+    return copied
 
 
 def get_whole(key: str, size_bytes: int, backend: ArtifactBackend, transfer: Transfer) -> bytearray:

@@ -11,6 +11,7 @@ from morphml_ray.artifacts.checks import (
     CHUNK_BYTES,
     NO_METADATA,
     WriteRequest,
+    check_border,
     check_chunk_bytes,
     check_folder,
     check_key,
@@ -21,7 +22,7 @@ from morphml_ray.artifacts.checks import (
     check_write,
     view_bytes,
 )
-from morphml_ray.artifacts.contract import Advance, ObjectInfo, ObjectPage, PresignMethod, UploadId
+from morphml_ray.artifacts.contract import Advance, ObjectFolder, ObjectInfo, ObjectPage, PresignMethod, UploadId
 from morphml_ray.artifacts.crc32 import crc32
 from morphml_ray.artifacts.file_io import opened_source, read_blocks, replaced_target, write_all
 from morphml_ray.artifacts.local.chunked_uploads import LocalChunkedUploads
@@ -253,6 +254,18 @@ class LocalArtifactBackend:
         check_prefix(prefix)
         check_limit(limit)
         return islice(self._walk(prefix, None), limit)
+
+    def list_folder(self, prefix: str = "") -> ObjectFolder:
+        """See ``ArtifactBackend.list_folder``."""
+        check_border(prefix)
+        objects, folders = [], []
+        with self._directory.working(f"list_folder {prefix}") as (tree, _):
+            for name, fd in tree.children(prefix.removesuffix("/")):
+                if fd is None:
+                    folders.append(name)
+                else:
+                    objects.append(describe(fd, name))
+        return ObjectFolder(objects, folders)
 
     def list_page(self, prefix: str = "", *, token: str | None = None, limit: int = 1000) -> ObjectPage:
         """See ``ArtifactBackend.list_page``."""

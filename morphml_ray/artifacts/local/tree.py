@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +114,28 @@ class Tree:
         with contextlib.suppress(FileNotFoundError), self._entered(names) as fd:
             yield from self._walk(fd, f"{folder}/" if folder else "", start, after_bytes)
 
-    def _walk(self, fd: int, before: str, start: str, after: bytes) -> Iterator[tuple[str, int]]:
+    def children(self, folder: str) -> Iterator[tuple[str, int | None]]:
+        """Give what is directly in a folder, "" for the root, ascending by the bytes of the names.
+
+        Yields:
+            A key and a descriptor, which is closed when the next one is asked for; or a folder and None.
+        """
+        names = encode_folder(folder, is_folding=self._is_folding)
+        before = f"{folder}/" if folder else ""
+        with contextlib.suppress(FileNotFoundError), self._entered(names) as fd:
+            for segment in sorted(self._segments(fd, (), "")):
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    if not segment.is_folder:
+                        with _opened(fd, segment.names) as file:
+                            yield before + segment.text, file
+                    elif self._has_objects(fd, segment):
+                        yield before + segment.text, None
+
+    def _has_objects(self, fd: int, segment: Segment) -> bool:
+        with _entered(fd, segment.names) as inner, contextlib.closing(self._walk(inner, "", "", b"")) as found:
+            return next(found, None) is not None
+
+    def _walk(self, fd: int, before: str, start: str, after: bytes) -> Generator[tuple[str, int], None, None]:
         for segment in sorted(self._segments(fd, (), "")):
             order = before.encode() + segment.order
             if not segment.text.startswith(start) or (
@@ -126,10 +147,7 @@ class Tree:
                     with _entered(fd, segment.names) as inner:
                         yield from self._walk(inner, f"{before}{segment.text}/", "", after)
                 else:
-                    with (
-                        _entered(fd, segment.names[:-1]) as inner,
-                        _closing(open_regular(inner, segment.names[-1])) as file,
-                    ):
+                    with _opened(fd, segment.names) as file:
                         yield before + segment.text, file
 
     def _segments(self, fd: int, names: tuple[str, ...], text: str) -> Iterator[Segment]:
@@ -204,7 +222,10 @@ def _enter(fd: int, name: str, *, create: bool) -> int:
 
 
 @contextlib.contextmanager
-def _closing(fd: int) -> Iterator[int]:
+def _opened(start_fd: int, names: Sequence[str]) -> Iterator[int]:
+    """Open the file of an object, which the last name is of."""
+    with _entered(start_fd, names[:-1]) as folder:
+        fd = open_regular(folder, names[-1])
     try:
         yield fd
     finally:

@@ -10,6 +10,7 @@ from typing_extensions import Buffer
 from morphml_ray.artifacts.checks import (
     CHUNK_BYTES,
     NO_METADATA,
+    check_border,
     check_chunk_bytes,
     check_folder,
     check_key,
@@ -20,12 +21,12 @@ from morphml_ray.artifacts.checks import (
     check_write,
     view_bytes,
 )
-from morphml_ray.artifacts.contract import Advance, ObjectInfo, ObjectPage, PresignMethod, UploadId
+from morphml_ray.artifacts.contract import Advance, ObjectFolder, ObjectInfo, ObjectPage, PresignMethod, UploadId
 from morphml_ray.artifacts.file_io import opened_source, replaced_target, write_all
 from morphml_ray.artifacts.s3.bucket import Bucket
 from morphml_ray.artifacts.s3.chunked_uploads import S3ChunkedUploads
 from morphml_ray.artifacts.s3.copying import Copier
-from morphml_ray.artifacts.s3.listing import delete_all, list_all, list_page
+from morphml_ray.artifacts.s3.listing import delete_all, list_all, list_folder, list_page
 from morphml_ray.artifacts.s3.parts import Part
 from morphml_ray.artifacts.s3.receiving import Receiver
 from morphml_ray.artifacts.s3.sending import Sender
@@ -217,6 +218,10 @@ class S3ArtifactBackend:
         check_limit(limit)
         # Not every server lists by bytes: SeaweedFS has "a/b" before "a!".
         return iter(sorted(list_all(self._bucket, prefix, limit), key=lambda info: info.key.encode()))
+
+    def list_folder(self, prefix: str = "") -> ObjectFolder:
+        """See ``ArtifactBackend.list_folder``."""
+        return list_folder(self._bucket, check_border(prefix))
 
     def list_page(self, prefix: str = "", *, token: str | None = None, limit: int = 1000) -> ObjectPage:
         """See ``ArtifactBackend.list_page``."""

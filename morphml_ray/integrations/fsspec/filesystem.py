@@ -2,29 +2,25 @@
 
 import errno
 import os
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK  # type: ignore[import-untyped]  # fsspec carries no type information
-from fsspec.core import get_compression, has_magic  # type: ignore[import-untyped]  # the same
+from fsspec.core import get_compression  # type: ignore[import-untyped]  # the same
 from fsspec.utils import isfilelike  # type: ignore[import-untyped]  # the same
 from typing_extensions import Buffer
 
 from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.artifacts.checks import check_key
 from morphml_ray.artifacts.progress import Progress
-from morphml_ray.artifacts.store import ArtifactStore
 from morphml_ray.errors import ConflictError, ValidationError
-from morphml_ray.integrations.fsspec.bulk import read_each, write_each
-from morphml_ray.integrations.fsspec.moving import plan_move
+from morphml_ray.integrations.fsspec.many_files import ManyFiles
 from morphml_ray.integrations.fsspec.open_file import ArtifactFile, PackedFile
-from morphml_ray.integrations.fsspec.tree import ArtifactTree, is_directory, not_found, replaced
+from morphml_ray.integrations.fsspec.tree import is_directory, not_found, replaced
 from morphml_ray.rpc.call import call
 
 
-class MorphmlFileSystem(ArtifactTree):
+class MorphmlFileSystem(ManyFiles):
     """The artifacts of a running storage, as files.
 
     It finds the storage, which ``connect(name=..., namespace=...)`` started anywhere in the cluster, when it is first
@@ -33,7 +29,7 @@ class MorphmlFileSystem(ArtifactTree):
 
     Files are objects: they appear in whole when they are closed, also over ones that were there, and are never
     appended to. Directories are what the slashes in keys make of them: ``mkdir`` does nothing, and one without files
-    does not exist. A listing reads all keys below the directory.
+    does not exist.
 
     Errors are Python's own where it has some: FileNotFoundError, FileExistsError, IsADirectoryError, and an OSError
     for damage (``EIO``) and for an open file that was replaced or deleted (``ESTALE``); ``BackendUnavailable`` is a
@@ -93,23 +89,6 @@ class MorphmlFileSystem(ArtifactTree):
         offset = start or 0
         return self.fetch(path, offset, None if end is None else max(0, end - offset), version)
 
-    def cat(self, path: Any, recursive: bool = False, on_error: str = "raise", **options: Any) -> Any:
-        """Read one file, or several at once: a dict, by path; see fsspec for the arguments."""
-        paths = self.expand_path(path)
-        if recursive:
-            paths = list(dict.fromkeys(name for root in paths for name in self.find(root)))
-        elif not isinstance(path, list) and paths == [self._strip_protocol(path)]:
-            return self.cat_file(paths[0], **options)
-        if options:
-            return super().cat(paths, on_error=on_error, **options)
-        contents: dict[str, Any] = {}
-        for name, result in read_each(self.store, paths):
-            if not isinstance(result, Exception) or on_error == "return":
-                contents[name] = result
-            elif on_error == "raise":
-                raise result
-        return contents
-
     def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **options: Any) -> None:
         """Write a file; with mode "create" only where there is none."""
         path = self._strip_protocol(path)
@@ -117,16 +96,6 @@ class MorphmlFileSystem(ArtifactTree):
             super().pipe_file(path, value, mode=mode, **options)
             return
         self.store_bytes(path, value, is_new=mode == "create")
-
-    def pipe(self, path: Any, value: Any = None, **options: Any) -> None:
-        """Write one file, or a dict of several at once."""
-        if not isinstance(path, dict) or self._intrans or options:
-            super().pipe(path, value, **options)
-            return
-        contents = {self._strip_protocol(key): data for key, data in path.items()}
-        for _, result in write_each(self.store, contents):
-            if isinstance(result, Exception):
-                raise result
 
     def put_file(
         self, lpath: Any, rpath: str, callback: Any = DEFAULT_CALLBACK, mode: str = "overwrite", **options: Any
@@ -169,38 +138,6 @@ class MorphmlFileSystem(ArtifactTree):
         except (FileNotFoundError, ValidationError):
             if not self.isdir(source):
                 raise
-
-    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **_: Any) -> None:
-        """Move files; nothing is deleted before all copies stand. Onto itself a path is not moved.
-
-        Raises:
-            FileNotFoundError: there is nothing to move.
-            OSError: ``EINVAL``: something would move into itself, or onto another thing that moves too.
-        """
-        moved = plan_move(self, path1, path2, recursive=recursive, maxdepth=maxdepth)
-        for source, dest in moved:
-            self.cp_file(source, dest)
-        for source, _dest in moved:
-            self._ask(source, partial(_delete, source))
-
-    move = rename = mv
-
-    def expand_path(
-        self, path: Any, recursive: bool = False, maxdepth: int | None = None, assume_literal: bool = False, **_: Any
-    ) -> list[str]:
-        """Give all paths that paths or patterns stand for; a path that exists as it is written is no pattern."""
-        several = [path] if isinstance(path, (str, os.PathLike)) else list(path)
-        paths = [self._strip_protocol(one) for one in several]
-        literal = [one for one in paths if assume_literal or not has_magic(one) or self.exists(one)]
-        patterns = [one for one in paths if one not in literal]
-        found: set[str] = set()
-        for part, is_literal in ((literal, True), (patterns, False)):
-            if part:
-                with suppress(FileNotFoundError):
-                    found.update(super().expand_path(part, recursive, maxdepth, assume_literal=is_literal))
-        if not found:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-        return sorted(found)
 
     def rm_file(self, path: str) -> None:
         """Delete a file.
@@ -267,7 +204,3 @@ class MorphmlFileSystem(ArtifactTree):
     def store_file(self, lpath: Any, path: str, *, is_new: bool, progress: Progress | None = None) -> None:
         """Make a local file a file at once; see ``store_bytes``."""
         self._ask(path, lambda store: store.upload_file(lpath, path, if_absent=is_new, progress=progress))
-
-
-def _delete(path: str, store: ArtifactStore) -> bool:
-    return store.delete(path)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]  # fsspec carries no type information
+from fsspec.core import has_magic  # type: ignore[import-untyped]  # the same
 
 from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.artifacts.checks import check_key
@@ -79,12 +80,12 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
         """
         path = self._strip_protocol(path)
         if not path:
-            return _directory(path)
+            return directory_entry(path)
         found = self._ask(path, lambda store: store.get_metadata(path)) if _can_be_file(path) else None
         if found is not None:
-            return _read_entry({"key": path, **found})
+            return file_entry({"key": path, **found})
         if self._list_below(path, 1):
-            return _directory(path)
+            return directory_entry(path)
         raise not_found(path)
 
     def info_of_file(self, path: str) -> Entry:
@@ -98,7 +99,7 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
         found = self._ask(path, lambda store: store.channel.wait(looking)) if _can_be_file(path) else None
         if found is None:
             raise is_directory(path) if self.isdir(path) else not_found(path)
-        return _read_entry({"key": path, **describe_object(found), "version": found.version})
+        return file_entry({"key": path, **describe_object(found), "version": found.version})
 
     def exists(self, path: str, **_: Any) -> bool:
         """Tell whether there is such a file or directory; an outage is an error, and no False."""
@@ -119,7 +120,7 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
             FileNotFoundError: there is no such file or directory.
         """
         path = self._strip_protocol(path)
-        entries = _list_entries(path, self._list_below(path))
+        entries = self._children(path)
         if not entries and path:
             entries = [self.info(path)]
         return entries if detail else [entry["name"] for entry in entries]
@@ -131,11 +132,40 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
         path = self._strip_protocol(path)
-        found = _find_entries(path, self._list_below(path), maxdepth, withdirs=withdirs)
+        if maxdepth == 1:
+            entries = [entry for entry in self._children(path) if withdirs or entry["type"] == "file"]
+            top = [directory_entry(path)] if withdirs and path and entries else []
+            found = {entry["name"]: entry for entry in [*top, *reversed(entries)]}  # a file, not the directory
+            found = {name: found[name] for name in sorted(found)}
+        else:
+            found = _find_entries(path, self._list_below(path), maxdepth, withdirs=withdirs)
         if not found and path:
             with suppress(FileNotFoundError):
                 found = {path: self.info(path)}
         return found if detail else list(found)
+
+    def du(self, path: str, total: bool = True, maxdepth: int | None = None, withdirs: bool = False, **_: Any) -> Any:
+        """Sum up the bytes of all files below a path, in one listing; a dict of each where not ``total``."""
+        found = self.find(path, maxdepth=maxdepth, withdirs=withdirs, detail=True)
+        sizes = {name: entry["size"] for name, entry in found.items()}
+        return sum(sizes.values()) if total else sizes
+
+    def expand_path(
+        self, path: Any, recursive: bool = False, maxdepth: int | None = None, assume_literal: bool = False, **_: Any
+    ) -> list[str]:
+        """Give all paths that paths or patterns stand for; a path that exists as it is written is no pattern."""
+        several = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+        paths = [self._strip_protocol(one) for one in several]
+        literal = [one for one in paths if assume_literal or not has_magic(one) or self.exists(one)]
+        patterns = [one for one in paths if one not in literal]
+        found: set[str] = set()
+        for part, is_literal in ((literal, True), (patterns, False)):
+            if part:
+                with suppress(FileNotFoundError):
+                    found.update(super().expand_path(part, recursive, maxdepth, assume_literal=is_literal))
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return sorted(found)
 
     def modified(self, path: str) -> datetime:
         """Tell when a file was written, aware UTC."""
@@ -167,6 +197,19 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
         if self._list_below(self._strip_protocol(path), 1):
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
 
+    def take_place_of(self, other: "ArtifactTree") -> None:
+        """Go on with the storage that another one has found."""
+        self._found = other._found  # noqa: SLF001 - of the same class
+
+    def _children(self, path: str) -> list[Entry]:
+        """Describe what is directly in a directory, by name; a file comes before a directory of the same name."""
+        if not _can_be_directory(path):
+            return []
+        listing = call(ArtifactActor.list_folder, f"{path}/" if path else "")
+        objects, folders = self._ask(path, lambda store: store.channel.wait(listing))
+        entries = [*map(file_entry, objects), *map(directory_entry, folders)]
+        return sorted(entries, key=lambda entry: entry["name"])
+
     def _list_below(self, path: str, limit: int | None = None) -> list[dict[str, Any]]:
         if not _can_be_directory(path):
             return []
@@ -194,7 +237,7 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
             return ask(store)
 
 
-def _read_entry(found: Mapping[str, Any]) -> Entry:
+def file_entry(found: Mapping[str, Any]) -> Entry:
     """Describe an object as a file."""
     rest = {name: value for name, value in found.items() if name not in ("key", "size")}
     mtime = found["last_modified"].timestamp()
@@ -215,12 +258,12 @@ def _can_be_directory(path: str) -> bool:
     return not path or _can_be_file(f"{path}/x")
 
 
-def _directory(path: str) -> Entry:
+def directory_entry(path: str) -> Entry:
     """Describe a directory."""
     return {"name": path, "size": 0, "type": "directory"}
 
 
-def _list_entries(path: str, objects: Iterable[Mapping[str, Any]]) -> list[Entry]:
+def list_entries(path: str, objects: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """Describe what is directly in a directory, by name; a file comes before a directory of the same name.
 
     Args:
@@ -233,9 +276,9 @@ def _list_entries(path: str, objects: Iterable[Mapping[str, Any]]) -> list[Entry
         key = found["key"]
         slash = key.find("/", skip)
         if slash < 0:
-            files[key] = _read_entry(found)
+            files[key] = file_entry(found)
         else:
-            folders[key[:slash]] = _directory(key[:slash])
+            folders[key[:slash]] = directory_entry(key[:slash])
     return sorted([*files.values(), *folders.values()], key=lambda entry: entry["name"])
 
 
@@ -257,9 +300,9 @@ def _find_entries(
         key = found["key"]
         depth = key.count("/", skip) + 1
         if maxdepth is None or depth <= maxdepth:
-            files[key] = _read_entry(found)
+            files[key] = file_entry(found)
         if withdirs:
-            folders |= {name: _directory(name) for name in _folders_of(key, path, skip, maxdepth)}
+            folders |= {name: directory_entry(name) for name in _folders_of(key, path, skip, maxdepth)}
     found_all = folders | files
     return {name: found_all[name] for name in sorted(found_all)}
 

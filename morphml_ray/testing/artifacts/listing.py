@@ -102,6 +102,29 @@ class ListingContract:
         assert artifacts.list_page("none").objects == []
         assert artifacts.list_page("none").next_token is None
 
+    def test_a_folder_holds_what_is_directly_in_it(self, artifacts: ArtifactBackend) -> None:
+        put_all(artifacts, "a", "a!", "a/b", "a/b/c", "a/d/e", "a/d/f", "é/x", "z")
+
+        def listed(prefix: str) -> tuple[list[str], list[str]]:
+            found = artifacts.list_folder(prefix)
+            return [info.key for info in found.objects], found.folders
+
+        assert listed("") == (["a", "a!", "z"], ["a", "é"])
+        assert listed("a/") == (["a/b"], ["a/b", "a/d"])
+        assert listed("a/d/") == (["a/d/e", "a/d/f"], [])
+        assert listed("none/") == ([], [])
+        assert [info.size_bytes for info in artifacts.list_folder("a/").objects] == [3]
+        for prefix in ("a", "/", "a//", "../"):
+            with pytest.raises(ValidationError):
+                artifacts.list_folder(prefix)
+
+    def test_case_23_a_folder_has_all_pages(self, artifacts: ArtifactBackend) -> None:
+        keys, folders = [f"many/{number:04}" for number in range(600)], [f"many/{number:04}-" for number in range(600)]
+        put_all(artifacts, *keys, *(f"{folder}/x" for folder in folders))
+        found = artifacts.list_folder("many/")
+        assert [info.key for info in found.objects] == keys
+        assert found.folders == folders
+
     def test_sizes_are_summed(self, artifacts: ArtifactBackend) -> None:
         artifacts.put("a/1", b"x" * 1000)
         artifacts.put("a/2", b"")
