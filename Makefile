@@ -1,7 +1,7 @@
 # `make help` lists the targets. Everything lives in .venv inside this folder, made on first use.
 #
 # Settings: PYTHON=python3.12 chooses the interpreter for a new .venv; ARGS='...' is passed on to what a target runs;
-# BENCH=cache, artifacts or scale chooses another benchmark; WORKERS is the number of processes that share the tests, each
+# BENCH=cache, artifacts, files or scale chooses another benchmark; WORKERS is the number of processes that share the tests, each
 # with a Ray and servers of its own.
 
 PYTHON ?= python3
@@ -49,7 +49,7 @@ fmt: $(VENV)/.test ## Format the code and apply the safe fixes of the linter
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.bench ## Compare with the peers: results recorded per second, or BENCH=cache, artifacts, scale
+bench: $(VENV)/.bench ## Compare with the peers: results recorded per second, or BENCH=cache, artifacts, files, scale
 	@$(BIN)/python benchmarks/$(BENCH).py $(ARGS)
 
 clean: ## Remove .venv, caches and build products; recorded results stay

@@ -2,8 +2,9 @@
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK  # type: ignore[import-untyped]  # fsspec carries no type information
 from fsspec.core import get_compression  # type: ignore[import-untyped]  # the same
@@ -13,11 +14,14 @@ from typing_extensions import Buffer
 from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.artifacts.checks import check_key
 from morphml_ray.artifacts.progress import Progress
-from morphml_ray.errors import ConflictError, ValidationError
+from morphml_ray.errors import ConflictError, MorphMLRayError, ValidationError
 from morphml_ray.integrations.fsspec.many_files import ManyFiles
 from morphml_ray.integrations.fsspec.open_file import ArtifactFile, PackedFile
 from morphml_ray.integrations.fsspec.tree import is_directory, not_found, replaced
 from morphml_ray.rpc.call import call
+
+if TYPE_CHECKING:
+    import ray
 
 
 class MorphmlFileSystem(ManyFiles):
@@ -192,6 +196,21 @@ class MorphmlFileSystem(ManyFiles):
                 raise
             raise replaced(path) from error
         return found
+
+    def begin_fetch(self, path: str, offset: int, length: int, version: str | None) -> "ray.ObjectRef[bytes] | None":
+        """Ask for a range of a file, for ``finish_fetch``; what fails is told there."""
+        with suppress(MorphMLRayError):
+            return self.store.channel.submit(call(ArtifactActor.get, check_key(path), offset, length, version))
+        return None
+
+    def finish_fetch(
+        self, asked: "ray.ObjectRef[bytes] | None", path: str, offset: int, length: int, version: str | None
+    ) -> bytes:
+        """Wait for a range that ``begin_fetch`` asked for; see ``fetch``."""
+        with suppress(MorphMLRayError):
+            if asked is not None:
+                return self.store.channel.result(asked)
+        return self.fetch(path, offset, length, version)  # which says what is wrong, where it still is
 
     def store_bytes(self, path: str, data: Buffer, *, is_new: bool) -> None:
         """Make bytes a file at once, whatever transaction of fsspec is under way.

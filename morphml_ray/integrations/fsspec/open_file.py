@@ -13,8 +13,9 @@ from fsspec.spec import AbstractBufferedFile  # type: ignore[import-untyped]  # 
 from typing_extensions import Buffer
 
 from morphml_ray.artifacts.checks import view_bytes
+from morphml_ray.integrations.fsspec.read_ahead import ReadAhead
 
-READ_BLOCK_BYTES = 4 * 1024 * 1024
+READ_BLOCK_BYTES = 16 * 1024 * 1024
 SPILL_BYTES = 32 * 1024 * 1024
 """What is written stays in memory up to here; more goes to a temporary file."""
 
@@ -37,7 +38,7 @@ class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
         fs: a ``MorphmlFileSystem``.
         path: its key.
         mode: "rb", "wb" or "xb".
-        block_size: how much to read ahead, or to hold in memory while writing, bytes.
+        block_size: how much to read ahead at most, or to hold in memory while writing, bytes.
         options: what fsspec itself takes; for reading also ``version``, of the object that is meant.
 
     Raises:
@@ -54,7 +55,11 @@ class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
             self.closed = True
             raise io.UnsupportedOperation(f"{path}: an artifact is written in whole: mode {mode!r} cannot work")
         default = READ_BLOCK_BYTES if mode == "rb" else SPILL_BYTES
+        if mode == "rb":
+            options.setdefault("cache_type", ReadAhead.name)
         super().__init__(fs, path, mode, block_size or default, **options)
+        if mode == "rb" and isinstance(self.cache, ReadAhead):
+            self.cache.ahead = self
 
     # Writing
 
@@ -149,6 +154,15 @@ class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
             self.fs.store_file(file.name, self.path, is_new=is_new, progress=_show_nothing)
 
     # Reading
+
+    def begin(self, start: int, end: int) -> Any:
+        """Ask for a range; see ``Ahead``."""
+        return self.fs.begin_fetch(self.path, start, end - start, self.kwargs.get("version"))
+
+    def finish(self, asked: Any, start: int, end: int) -> bytes:
+        """Wait for a range; see ``Ahead``."""
+        data: bytes = self.fs.finish_fetch(asked, self.path, start, end - start, self.kwargs.get("version"))
+        return data
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         data: bytes = self.fs.fetch(self.path, start, end - start, self.kwargs.get("version"))

@@ -146,6 +146,10 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
 
     def du(self, path: str, total: bool = True, maxdepth: int | None = None, withdirs: bool = False, **_: Any) -> Any:
         """Sum up the bytes of all files below a path, in one listing; a dict of each where not ``total``."""
+        if total and maxdepth is None and _can_be_directory(below := self._strip_protocol(path)):
+            size_bytes = self._ask(path, lambda store: store.get_total_size(f"{below}/" if below else ""))
+            if size_bytes:
+                return size_bytes
         found = self.find(path, maxdepth=maxdepth, withdirs=withdirs, detail=True)
         sizes = {name: entry["size"] for name, entry in found.items()}
         return sum(sizes.values()) if total else sizes
