@@ -7,6 +7,8 @@ from fsspec.caching import BaseCache, register_cache  # type: ignore[import-unty
 
 FIRST_BYTES = 1024 * 1024
 """What is read at a place that was jumped to: a footer or a header needs little."""
+WHOLE_BYTES = 4 * 1024 * 1024
+"""Files up to here are read in whole, so that their checksums are compared."""
 GROWTH = 4
 
 
@@ -39,7 +41,7 @@ class ReadAhead(BaseCache):  # type: ignore[misc]  # the same
         self.ahead: Ahead | None = None
         self._start = 0
         self._data = b""
-        self._length = min(FIRST_BYTES, blocksize)
+        self._first_bytes = self._length = min(size if size <= WHOLE_BYTES else FIRST_BYTES, blocksize)
         self._end_of_last = 0
         self._asked: tuple[int, int, Any] | None = None
 
@@ -62,7 +64,7 @@ class ReadAhead(BaseCache):  # type: ignore[misc]  # the same
         """Take the range that begins here, and ask for the next one where reading goes on."""
         asked, self._asked = self._asked, None
         goes_on = position == self._end_of_last or position == self._start + len(self._data)
-        self._length = min(self._length * GROWTH, self.blocksize) if goes_on else min(FIRST_BYTES, self.blocksize)
+        self._length = min(self._length * GROWTH, self.blocksize) if goes_on else self._first_bytes
         self._data = b""  # before the next one is there: one of them is enough
         if self.ahead is not None and asked is not None and asked[0] == position:
             self._data = self.ahead.finish(asked[2], *asked[:2])
