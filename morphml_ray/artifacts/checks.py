@@ -1,13 +1,13 @@
 """What can be stored: checks of keys and arguments, the same for all artifact backends."""
 
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from typing_extensions import Buffer
 
+from morphml_ray.artifacts.write_id import new_write_id
 from morphml_ray.errors import ValidationError
 
 MAX_KEY_BYTES = 1024  # of S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
@@ -49,7 +49,7 @@ def check_write(
     if write_id is not None and not _WRITE_ID.fullmatch(write_id):
         raise ValidationError("a write id has 1 to 64 of A-Z, a-z, 0-9 and -")
     check_content_type(content_type)
-    return WriteRequest(check_key(key), check_metadata(metadata), content_type, if_absent, write_id or uuid.uuid4().hex)
+    return WriteRequest(check_key(key), check_metadata(metadata), content_type, if_absent, write_id or new_write_id())
 
 
 def check_key(key: str) -> str:

@@ -25,6 +25,7 @@ from morphml_ray.artifacts.node_actors import ArtifactActors, open_artifacts
 from morphml_ray.artifacts.node_channel import ArtifactChannel
 from morphml_ray.artifacts.progress import Progress
 from morphml_ray.artifacts.wire import Payload
+from morphml_ray.artifacts.write_id import new_write_id
 from morphml_ray.config import DEFAULT_NAMESPACE, BackendUrl, StorageConfig, fingerprint, stash_secret
 from morphml_ray.errors import ConfigurationError, ValidationError
 from morphml_ray.model.arguments import text
@@ -239,7 +240,7 @@ class ArtifactStore:
     @remote_method
     def delete(self, s3_key: str) -> Call[bool]:
         """Delete an object; False where there was none."""
-        return call(ArtifactActor.look_up, ArtifactBackend.delete, check_key(s3_key))
+        return call(ArtifactActor.delete, check_key(s3_key), new_write_id())
 
     @remote_method
     def list_objects(self, prefix: str = "", max_keys: int | None = None) -> Call[list[dict[str, Any]]]:
@@ -275,7 +276,8 @@ class ArtifactStore:
         Raises:
             NotFoundError: there is no such object.
         """
-        return call(ArtifactActor.copy, check_key(source_key), check_key(dest_key))
+        write = check_write(dest_key, {}, None, if_absent=False, write_id=None)
+        return call(ArtifactActor.copy, check_key(source_key), write)
 
     @remote_method
     def delete_prefix(self, prefix: str) -> Call[int]:
@@ -285,7 +287,7 @@ class ArtifactStore:
             ValidationError: the prefix is "" or "/", which would be everything.
         """
         check_folder(prefix)
-        return call(ArtifactActor.walk, ArtifactBackend.delete_prefix, str.__str__(prefix))
+        return call(ArtifactActor.delete_prefix, str.__str__(prefix), new_write_id())
 
     @remote_method
     def get_total_size(self, prefix: str = "") -> Call[int]:

@@ -16,6 +16,7 @@ from stores import MB, write_file
 from waiting import wait_until
 
 import morphml_ray as mr
+from morphml_ray.artifacts.write_id import new_write_id
 
 # Workers cannot import tests.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # Ray leaves it untyped
@@ -129,4 +130,38 @@ def test_a_killed_worker_leaves_nothing_half_done(
         check_nothing_is_left(url, [*keys, "file"])
     else:
         assert [*(tmp_path / "artifacts/%staging").iterdir()] == []
+    storage.shutdown()
+
+
+def die_after(verb: str, data: bytes) -> None:
+    """Let the actor's process end right after it has done something, and somebody else has written there since."""
+    from morphml_ray.artifacts.local import LocalArtifactBackend
+
+    done, put = getattr(LocalArtifactBackend, verb), LocalArtifactBackend.put
+
+    def do_and_die(self: LocalArtifactBackend, key: str, *arguments: Any, **named: Any) -> None:
+        done(self, key, *arguments, **named)
+        put(self, key, data, write_id=new_write_id())
+        os._exit(1)
+
+    setattr(LocalArtifactBackend, verb, do_and_die)
+
+
+@pytest.mark.parametrize("verb", ["put", "put_file", "delete"])
+def test_case_53_a_call_that_ray_repeats_leaves_what_was_written_meanwhile(
+    namespace: str, tmp_path: Path, verb: str
+) -> None:
+    storage = connect(namespace, tmp_path)
+    store = storage.artifacts
+    (tmp_path / "file").write_bytes(b"older")
+    store.upload_bytes(b"old", "key")
+    ray.get(store.channel.handle.__ray_call__.remote(lambda _: die_after(verb, b"newer")))
+    if verb == "put":
+        assert store.upload_bytes(b"older", "key") == "key"
+    elif verb == "put_file":
+        assert store.upload_file(tmp_path / "file", "key") == "key"
+    else:
+        assert ray.get(store.delete.remote("key")) is True
+    assert artifact_health(storage)["restarts"] == 1
+    assert store.download_bytes("key") == b"newer"
     storage.shutdown()

@@ -20,9 +20,11 @@ from morphml_ray.artifacts.actor.batches import (
     get_small,
     get_whole,
     put_all,
+    put_one,
     write_options,
 )
 from morphml_ray.artifacts.actor.file_proof import FileProof
+from morphml_ray.artifacts.actor.write_memory import WriteMemory
 from morphml_ray.artifacts.checks import WriteRequest
 from morphml_ray.artifacts.contract import ArtifactBackend, UploadId
 from morphml_ray.artifacts.wire import OutgoingBytes, OutgoingListing, OutgoingObjects, describe_object
@@ -74,6 +76,7 @@ class ArtifactActor:
         self._settings = settings
         self._access = BackendAccess(settings.url, settings.deadline_s, has_home=settings.home_node is not None)
         self._admission = Admission()
+        self._memory = WriteMemory()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="morphml-transfer")
         # Of their own, so that nobody who asks whether an object exists waits for a large upload.
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="morphml-lookup")
@@ -123,7 +126,7 @@ class ArtifactActor:
         """
         view = memoryview(data)
         return await self._transfer(
-            lambda backend, _: backend.put(write.key, view, **write_options(write)).key, view.nbytes, patience_s
+            lambda backend, _: put_one(self._memory, write, view, backend), view.nbytes, patience_s
         )
 
     async def get(self, key: str, offset: int, length: int | None, version: str | None = None) -> OutgoingBytes:
@@ -154,7 +157,7 @@ class ArtifactActor:
     ) -> list[str]:
         """Store objects, gives their keys; see ``put``."""
         objects = [(write, memoryview(each)) for write, each in zip(writes, data, strict=True)]
-        await self._share(put_all, objects, sum(view.nbytes for _, view in objects), patience_s)
+        await self._share(partial(put_all, self._memory), objects, sum(view.nbytes for _, view in objects), patience_s)
         return [write.key for write in writes]
 
     async def get_multiple(self, keys: Sequence[str]) -> OutgoingObjects:
@@ -201,8 +204,10 @@ class ArtifactActor:
             name: of the transfer, for ``progress``.
         """
         return await self._transfer(
-            lambda backend, transfer: (
-                backend.put_file(write.key, path, progress=transfer.advance, **write_options(write)).key
+            lambda backend, transfer: self._memory.put(
+                backend,
+                write,
+                lambda: backend.put_file(write.key, path, progress=transfer.advance, **write_options(write)),
             ),
             name=name,
         )
@@ -239,6 +244,10 @@ class ArtifactActor:
         """Make the object appear, gives its key; see ``ArtifactBackend.finish_upload``."""
         return await self._transfer(lambda backend, _: backend.finish_upload(upload).key)
 
+    async def is_settled(self, write: WriteRequest) -> bool:
+        """Tell whether a write whose answer was lost has happened; see ``WriteMemory``."""
+        return await self._with_store(lambda backend: self._memory.is_settled(backend, write))
+
     # Objects
 
     async def look_up(
@@ -260,9 +269,23 @@ class ArtifactActor:
         info = await self.look_up(ArtifactBackend.head, key)
         return None if info is None else describe_object(info)
 
-    async def copy(self, source: str, dest: str) -> str:
+    async def delete(self, key: str, write_id: str) -> bool:
+        """Delete an object; see ``ArtifactBackend.delete``."""
+        return await self._with_store(lambda backend: self._memory.delete(backend, key, write_id))
+
+    async def delete_prefix(self, prefix: str, write_id: str) -> int:
+        """Delete what is below a prefix; see ``ArtifactBackend.delete_prefix``."""
+        return await self._with_store(
+            lambda backend: self._memory.delete_prefix(backend, prefix, write_id), self._walks
+        )
+
+    async def copy(self, source: str, write: WriteRequest) -> str:
         """Copy an object inside the store; gives its new key."""
-        return await self._transfer(lambda backend, _: backend.copy(source, dest).key)
+        return await self._transfer(
+            lambda backend, _: self._memory.put(
+                backend, write, lambda: backend.copy(source, write.key, write_id=write.write_id)
+            )
+        )
 
     async def list_objects(self, prefix: str, limit: int | None) -> OutgoingListing:
         """List objects; see ``ArtifactBackend.list``."""

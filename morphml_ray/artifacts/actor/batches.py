@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from typing_extensions import Buffer
 
 from morphml_ray.artifacts.actor.admission import Transfer
+from morphml_ray.artifacts.actor.write_memory import WriteMemory
 from morphml_ray.artifacts.checks import WriteRequest
 from morphml_ray.artifacts.contract import ArtifactBackend
 from morphml_ray.errors import ConflictError, NotFoundError
@@ -29,10 +30,20 @@ def write_options(write: WriteRequest) -> dict[str, Any]:
     return {field.name: getattr(write, field.name) for field in fields(write) if field.name != "key"}
 
 
-def put_all(objects: Sequence[tuple[WriteRequest, memoryview]], backend: ArtifactBackend, transfer: Transfer) -> None:
+def put_one(memory: WriteMemory, write: WriteRequest, view: memoryview, backend: ArtifactBackend) -> str:
+    """Store bytes, gives the key; can be repeated."""
+    return memory.put(backend, write, lambda: backend.put(write.key, view, **write_options(write)))
+
+
+def put_all(
+    memory: WriteMemory,
+    objects: Sequence[tuple[WriteRequest, memoryview]],
+    backend: ArtifactBackend,
+    transfer: Transfer,
+) -> None:
     """Store objects, one after the other; can be repeated."""
     for write, view in objects:
-        backend.put(write.key, view, **write_options(write))
+        put_one(memory, write, view, backend)
         transfer.advance(view.nbytes)
 
 

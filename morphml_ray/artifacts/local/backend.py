@@ -128,14 +128,14 @@ class LocalArtifactBackend:
             below = sum(self.delete(key) for key, _ in tree.walk(f"{folder}/", None))
         return below + (not prefix.endswith("/") and self.delete(folder))
 
-    def copy(self, source: str, dest: str) -> ObjectInfo:
+    def copy(self, source: str, dest: str, *, write_id: str | None = None) -> ObjectInfo:
         """See ``ArtifactBackend.copy``."""
         check_key(dest)
         with self._directory.reading(check_key(source), "copy") as stored:
             if source == dest:
                 return stored.info(source)
             trailer = stored.trailer
-            request = check_write(dest, trailer.metadata, trailer.content_type, if_absent=False, write_id=None)
+            request = check_write(dest, trailer.metadata, trailer.content_type, if_absent=False, write_id=write_id)
             return self._store(request, self._blocks(source, stored), stored.size_bytes, None, trailer.crc)
 
     # Uploads in chunks

@@ -89,6 +89,7 @@ class StoredFile:
             dict(self.trailer.metadata),
             checksum_text(self.trailer.crc),
             self.version,
+            self.trailer.write_id,
         )
 
 
