@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from morphml_ray.artifacts.checks import WriteRequest
 from morphml_ray.artifacts.contract import ObjectInfo
@@ -17,6 +18,7 @@ from morphml_ray.errors import (
     AlreadyExistsError,
     BackendUnavailable,
     ConfigurationError,
+    ConflictError,
     CorruptDataError,
     MorphMLRayError,
     NotFoundError,
@@ -52,6 +54,8 @@ class Directory:
         self.answered_at = 0.0
         self._changed = threading.Condition()
         self._opened: tuple[Tree, Staging] | None = None
+        self._root = Path()
+        self._seen = (0, 0)
         self._busy = 0
 
     def open(self) -> None:
@@ -66,7 +70,9 @@ class Directory:
             with _translated(self.place, "opening"):
                 staging = Staging(root)
                 staging.clean_up()
-                self._opened = (Tree(root, is_folding=staging.is_folding_case()), staging)
+                tree = Tree(root, is_folding=staging.is_folding_case())
+                self._root, self._seen = Path(root), tree.identity()
+                self._opened = (tree, staging)
 
     def close(self) -> None:
         """Let the directory go, once what is under way has ended."""
@@ -82,10 +88,28 @@ class Directory:
 
         Raises:
             BackendUnavailable: it is not open.
+            CorruptDataError: it was moved or deleted.
+            ConflictError: another one stands in its place.
         """
         with self._in_use() as opened, _translated(self.place, operation):
+            self._check_place()
             yield opened
         self.answered_at = time.monotonic()
+
+    def _check_place(self) -> None:
+        """See that the directory is the one that was opened; what is written to another would be lost."""
+        try:
+            found = os.stat(self._root)  # noqa: PTH116 - before every operation, and Path takes twice as long
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise CorruptDataError(
+                f"{self.place} was moved or deleted while it was in use; nothing is read or stored. Put this very "
+                "directory back (mv, not cp), or shut this storage down and connect again: that starts an empty one."
+            ) from error
+        if (found.st_dev, found.st_ino) != self._seen:
+            raise ConflictError(
+                f"{self.place} was replaced by another directory while it was in use; nothing is read or stored. To go "
+                "on with the new one, shut this storage down and connect again; else put the old one back (mv)."
+            )
 
     @contextmanager
     def _in_use(self) -> Iterator[tuple[Tree, Staging]]:
@@ -101,6 +125,11 @@ class Directory:
                 self._busy -= 1
                 self._changed.notify_all()
 
+    def discard(self, staged: StagedFile, operation: str) -> None:
+        """Remove a file that becomes no object, also where the directory is no more in its place."""
+        with self._in_use() as (_, staging), _translated(self.place, operation):
+            staging.remove(staged)
+
     @contextmanager
     def writing(self, operation: str) -> Iterator[StagedFile]:
         """Make a file that is gone when the block ends, unless it was committed; errors inside come out as they are.
@@ -108,14 +137,13 @@ class Directory:
         Raises:
             BackendUnavailable: the directory is not open, or cannot take a file.
         """
-        with self._in_use() as (_, staging):
-            with _translated(self.place, operation):
+        with self._in_use():
+            with self.working(operation) as (_, staging):
                 staged = staging.create()
             try:
                 yield staged
             finally:
-                with _translated(self.place, operation):
-                    staging.remove(staged)
+                self.discard(staged, operation)
 
     @contextmanager
     def reading(self, key: str, operation: str) -> Iterator[StoredFile]:
@@ -151,6 +179,7 @@ class Directory:
                 tree.place(staging.fd, staged.name, request.key, if_absent=request.if_absent)
             except FileExistsError:
                 return self._find_own(request)
+            self._check_place()
             return info
 
     def _find_own(self, request: WriteRequest) -> ObjectInfo:

@@ -48,6 +48,11 @@ class Tree:
         """Let the root go."""
         os.close(self._root_fd)
 
+    def identity(self) -> tuple[int, int]:
+        """Give what tells the root from other directories: the numbers of its device and of its inode."""
+        status = os.fstat(self._root_fd)
+        return status.st_dev, status.st_ino
+
     def open_file(self, key: str) -> int:
         """Open an object's file.
 
