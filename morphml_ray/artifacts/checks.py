@@ -14,6 +14,10 @@ MAX_KEY_BYTES = 1024  # of S3: https://docs.aws.amazon.com/AmazonS3/latest/userg
 MIN_CHUNK_BYTES = 5 * 1024 * 1024  # of S3, for all parts but the last
 MAX_CHUNKS = 10_000  # of S3
 CHUNK_BYTES = 8 * 1024 * 1024
+MAX_CALL_BYTES = 1024 * 1024 * 1024
+"""What one call moves as bytes at most; the actor holds it in memory."""
+MAX_BATCH_BYTES = 256 * 1024 * 1024
+"""What the objects of one batch have together at most, when they are read in one call."""
 MAX_PRESIGN_S = 7 * 24 * 3600  # of S3
 
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
@@ -151,6 +155,21 @@ def check_limit(limit: int | None) -> None:
     """
     if limit is not None and limit < 1:
         raise ValidationError(f"limit={limit} must be at least 1")
+
+
+def check_call_bytes(size_bytes: int, what: str, remedy: str) -> None:
+    """Check what one call is to move as bytes, before memory is taken for it.
+
+    Args:
+        size_bytes: of all.
+        what: is moved, for the message.
+        remedy: what to call instead.
+
+    Raises:
+        ValidationError: it is too much.
+    """
+    if size_bytes > MAX_CALL_BYTES:
+        raise ValidationError(f"{what}: {size_bytes} bytes, and one call moves {MAX_CALL_BYTES} at most: {remedy}")
 
 
 def check_chunk_bytes(chunk_bytes: int) -> None:

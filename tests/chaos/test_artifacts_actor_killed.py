@@ -17,6 +17,7 @@ from waiting import wait_until
 
 import morphml_ray as mr
 from morphml_ray.artifacts.write_id import new_write_id
+from morphml_ray.rpc.deploy import MAX_TASK_RETRIES
 
 # Workers cannot import tests.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # Ray leaves it untyped
@@ -164,4 +165,24 @@ def test_case_53_a_call_that_ray_repeats_leaves_what_was_written_meanwhile(
         assert ray.get(store.delete.remote("key")) is True
     assert artifact_health(storage)["restarts"] == 1
     assert store.download_bytes("key") == b"newer"
+    storage.shutdown()
+
+
+def test_case_55_a_call_that_kills_its_actor_is_not_repeated_for_ever(namespace: str, tmp_path: Path) -> None:
+    storage = connect(namespace, tmp_path)
+    store, tries = storage.artifacts, tmp_path / "tries"
+    store.upload_bytes(b"1", "key")
+
+    def kill(_: Any) -> None:
+        with tries.open("a") as file:
+            file.write("x")
+        os._exit(1)
+
+    ref = store.channel.handle.__ray_call__.remote(kill)
+    with pytest.raises(mr.BackendUnavailable, match="ended each time it worked on this call"):
+        store.channel.result_within(ref, 120)
+    assert len(tries.read_text()) == 1 + MAX_TASK_RETRIES
+    # It is back, for everybody else.
+    assert store.download_bytes("key") == b"1"
+    assert artifact_health(storage)["restarts"] == 1 + MAX_TASK_RETRIES
     storage.shutdown()

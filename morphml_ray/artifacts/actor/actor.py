@@ -15,19 +15,22 @@ from morphml_ray.artifacts.actor.admission import Admission, Transfer
 from morphml_ray.artifacts.actor.backend_access import BackendAccess
 from morphml_ray.artifacts.actor.batches import (
     FIRST_READ_BYTES,
+    LARGE_REMEDY,
+    Batch,
+    Budget,
     deal,
     get_all,
-    get_small,
     get_whole,
+    look_at_all,
     put_all,
     put_one,
     write_options,
 )
 from morphml_ray.artifacts.actor.file_proof import FileProof
 from morphml_ray.artifacts.actor.write_memory import WriteMemory
-from morphml_ray.artifacts.checks import WriteRequest
+from morphml_ray.artifacts.checks import MAX_BATCH_BYTES, WriteRequest, check_call_bytes
 from morphml_ray.artifacts.contract import ArtifactBackend, UploadId
-from morphml_ray.artifacts.wire import OutgoingBytes, OutgoingListing, OutgoingObjects, describe_object
+from morphml_ray.artifacts.wire import OutgoingBatch, OutgoingBytes, OutgoingListing, OutgoingObjects, describe_object
 from morphml_ray.config import BackendUrl, fingerprint
 from morphml_ray.rpc.call import can_overload
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
@@ -131,17 +134,19 @@ class ArtifactActor:
 
     async def get(self, key: str, offset: int, length: int | None, version: str | None = None) -> OutgoingBytes:
         """Read an object or a range of it; see ``ArtifactBackend.get``."""
-        if length is not None:
+        if length is not None and length <= MAX_BATCH_BYTES:
             return OutgoingBytes(await self._read(key, offset, length, version))
         data = await self._read(key, offset, FIRST_READ_BYTES, version)
         if len(data) < FIRST_READ_BYTES:
             return OutgoingBytes(data)
         info = await self.look_up(ArtifactBackend.head, key)
-        if info is not None and offset == 0 and version is None:
+        left_bytes = 0 if info is None else max(0, info.size_bytes - offset)
+        left_bytes = left_bytes if length is None else min(left_bytes, length)
+        check_call_bytes(left_bytes, key, LARGE_REMEDY)
+        if info is not None and left_bytes == info.size_bytes and version is None:
             size_bytes = info.size_bytes
             whole = await self._transfer(partial(get_whole, key, size_bytes), size_bytes, self._settings.deadline_s)
             return OutgoingBytes(whole)
-        left_bytes = 0 if info is None else max(0, info.size_bytes - offset)
         return OutgoingBytes(await self._read(key, offset, left_bytes, version or (info and info.version)))
 
     async def _read(self, key: str, offset: int, length: int, version: str | None) -> bytes:
@@ -161,17 +166,37 @@ class ArtifactActor:
         return [write.key for write in writes]
 
     async def get_multiple(self, keys: Sequence[str]) -> OutgoingObjects:
-        """Read whole objects; those that are missing are left out."""
-        return await self._get_each(get_all, keys)
+        """Read whole objects, of a bounded size together; those that are missing are left out.
 
-    async def get_small(self, keys: Sequence[str]) -> OutgoingObjects:
-        """Read objects below ``FIRST_READ_BYTES``; the others, and those that are missing, are left out."""
-        return await self._get_each(get_small, keys)
+        Raises:
+            ValidationError: they are too large; nothing of that is held.
+        """
+        batch = await self._look_at(keys)
+        found: dict[str, Buffer] = {**batch.small}
+        if batch.large_bytes:
+            # Read once more, together: now it is known for how much there must be a place.
+            sizes = {key: len(data) for key, data in batch.small.items()} | batch.large_bytes
+            size_bytes = batch.size_bytes
+            del batch, found
+            Budget().take(size_bytes)
+            work = partial(get_all, Budget())
+            parts = await self._share(work, list(sizes.items()), size_bytes, self._settings.deadline_s)
+            found = {key: data for part in parts for key, data in part.items()}
+        return OutgoingObjects({key: found[key] for key in keys if key in found})
 
-    async def _get_each(self, work: BatchWork[str, dict[str, Buffer]], keys: Sequence[str]) -> OutgoingObjects:
-        found = await self._share(work, keys, len(keys) * FIRST_READ_BYTES, self._settings.deadline_s)
-        merged = {key: data for each in found for key, data in each.items()}
-        return OutgoingObjects({key: merged[key] for key in keys if key in merged})
+    async def get_small(self, keys: Sequence[str]) -> OutgoingBatch:
+        """Read objects below ``FIRST_READ_BYTES``, and name the larger ones; those that are missing are left out."""
+        batch = await self._look_at(keys)
+        return OutgoingBatch({key: batch.small[key] for key in keys if key in batch.small}, list(batch.large_bytes))
+
+    async def _look_at(self, keys: Sequence[str]) -> Batch:
+        most_bytes = min(len(keys) * FIRST_READ_BYTES, MAX_BATCH_BYTES)
+        parts = await self._share(partial(look_at_all, Budget()), keys, most_bytes, self._settings.deadline_s)
+        whole = Batch({}, {})
+        for part in parts:
+            whole.small.update(part.small)
+            whole.large_bytes.update(part.large_bytes)
+        return whole
 
     async def _share(
         self,

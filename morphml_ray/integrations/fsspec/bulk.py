@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from morphml_ray.artifacts.actor.actor import ArtifactActor
-from morphml_ray.artifacts.actor.batches import FIRST_READ_BYTES
+from morphml_ray.artifacts.actor.batches import BATCH, FIRST_READ_BYTES
 from morphml_ray.artifacts.checks import view_bytes
 from morphml_ray.artifacts.store import ArtifactStore
 from morphml_ray.errors import MorphMLRayError
@@ -17,7 +17,6 @@ from morphml_ray.rpc.call import call
 if TYPE_CHECKING:
     import ray
 
-BATCH = 64
 IN_FLIGHT = 16
 
 
@@ -26,7 +25,7 @@ def read_each(store: ArtifactStore, paths: Sequence[str]) -> Iterator[tuple[str,
     for batch in _batches(paths):
         small: dict[str, bytes] = {}
         with suppress(MorphMLRayError):  # of whom it is shows when each is asked for
-            small = store.channel.wait(call(ArtifactActor.get_small, batch))
+            small, _ = store.channel.wait(call(ArtifactActor.get_small, batch))
         rest = [path for path in batch if path not in small]
         answers = dict(_overlap(store, rest, store.download_bytes.remote))
         yield from ((path, small[path] if path in small else answers[path]) for path in batch)

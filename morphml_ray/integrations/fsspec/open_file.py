@@ -5,6 +5,7 @@ import io
 import logging
 import sys
 import tempfile
+from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Any
 
@@ -12,9 +13,12 @@ from fsspec.compression import compr  # type: ignore[import-untyped]  # fsspec c
 from fsspec.spec import AbstractBufferedFile  # type: ignore[import-untyped]  # the same
 from typing_extensions import Buffer
 
-from morphml_ray.artifacts.checks import view_bytes
+from morphml_ray.artifacts.checks import MAX_BATCH_BYTES, view_bytes
+from morphml_ray.artifacts.crc32 import checksum_text, crc32
 
 READ_BLOCK_BYTES = 4 * 1024 * 1024
+PIECE_BYTES = MAX_BATCH_BYTES
+"""More is read in pieces, so that the actor never holds all of it."""
 SPILL_BYTES = 32 * 1024 * 1024
 """What is written stays in memory up to here; more goes to a temporary file."""
 
@@ -151,8 +155,22 @@ class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
     # Reading
 
     def _fetch_range(self, start: int, end: int) -> bytes:
-        data: bytes = self.fs.fetch(self.path, start, end - start, self.kwargs.get("version"))
-        return data
+        version = self.kwargs.get("version")
+        pieces = [
+            self.fs.fetch(self.path, offset, min(PIECE_BYTES, end - offset), version)
+            for offset in range(start, end, PIECE_BYTES)
+        ]
+        if len(pieces) > 1 and sum(map(len, pieces)) == self.size:
+            self._compare(pieces)
+        return b"".join(pieces)
+
+    def _compare(self, pieces: Sequence[bytes]) -> None:
+        """Compare the checksum of the whole, which the actor does where it sees the whole."""
+        crc = 0
+        for piece in pieces:
+            crc = crc32(piece, crc)
+        if self.details["checksum"] not in (None, checksum_text(crc)):
+            raise OSError(errno.EIO, "it is damaged: its checksum differs", self.path)
 
 
 class PackedFile(io.BufferedIOBase):
