@@ -105,10 +105,10 @@ def test_case_55_an_object_that_is_too_large_for_one_call_is_refused_before_it_i
 
 
 def test_case_55_what_is_too_large_is_not_sent(near_store: mr.ArtifactStore) -> None:
-    half = np.zeros(MAX_CALL_BYTES // 2 + 1, np.uint8)
+    half = np.zeros(MAX_CALL_BYTES // 2 + 1, np.uint8).data
     with pytest.raises(mr.ValidationError, match="send them in several calls"):
         near_store.upload_multiple({"a": half, "b": half})
-    whole = np.zeros(MAX_CALL_BYTES + 1, np.uint8)
+    whole = np.zeros(MAX_CALL_BYTES + 1, np.uint8).data
     for send in (near_store.upload_bytes, near_store.upload_bytes.remote):
         with pytest.raises(mr.ValidationError, match=r"key: \d+ bytes.*take upload_file"):
             send(whole, "key")

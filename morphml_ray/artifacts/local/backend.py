@@ -26,7 +26,7 @@ from morphml_ray.artifacts.crc32 import crc32
 from morphml_ray.artifacts.file_io import opened_source, read_blocks, replaced_target, write_all
 from morphml_ray.artifacts.local.chunked_uploads import LocalChunkedUploads
 from morphml_ray.artifacts.local.directory import Directory
-from morphml_ray.artifacts.local.trailer import StoredFile, describe
+from morphml_ray.artifacts.local.trailer import StoredFile
 from morphml_ray.artifacts.upload_ledger import ChunkLedger
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import ConfigurationError, ConflictError, NotFoundError
@@ -125,7 +125,7 @@ class LocalArtifactBackend:
         """See ``ArtifactBackend.delete_prefix``."""
         folder = check_folder(prefix)
         with self._directory.working(f"delete_prefix {prefix}") as (tree, _):
-            below = sum(self.delete(key) for key, _ in tree.walk(f"{folder}/", None))
+            below = sum(self.delete(listed.key) for listed in tree.walk(f"{folder}/", None))
         return below + (not prefix.endswith("/") and self.delete(folder))
 
     def copy(self, source: str, dest: str, *, write_id: str | None = None) -> ObjectInfo:
@@ -268,8 +268,8 @@ class LocalArtifactBackend:
         while True:
             # Not around the yield: who stops asking would keep the directory from being closed.
             with self._directory.working(f"list {prefix}"):
-                key, fd = next(found, ("", -1))
-                info = describe(fd, key) if key else None
+                listed = next(found, None)
+                info = None if listed is None else self._directory.describe(listed)
             if info is None:
                 return
             yield info

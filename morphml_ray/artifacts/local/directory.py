@@ -1,6 +1,7 @@
 """A directory of objects: opening it, opening one object, and bringing one in; its errors come out as ours."""
 
 import errno
+import logging
 import os
 import threading
 import time
@@ -11,8 +12,8 @@ from pathlib import Path
 from morphml_ray.artifacts.checks import WriteRequest
 from morphml_ray.artifacts.contract import ObjectInfo
 from morphml_ray.artifacts.local.staging import StagedFile, Staging
-from morphml_ray.artifacts.local.trailer import StoredFile, Trailer, read_trailer
-from morphml_ray.artifacts.local.tree import Tree
+from morphml_ray.artifacts.local.trailer import StoredFile, Trailer, modified_at, read_trailer
+from morphml_ray.artifacts.local.tree import Listed, Tree
 from morphml_ray.config import BackendUrl, check_directory
 from morphml_ray.errors import (
     AlreadyExistsError,
@@ -40,6 +41,10 @@ _SHORTAGES = {
     errno.EMFILE: "this process has too many open files",
 }
 
+_TOLD = 1000
+
+logger = logging.getLogger(__name__)
+
 
 class Directory:
     """What the operations on objects have in common; thread-safe.
@@ -57,6 +62,7 @@ class Directory:
         self._root = Path()
         self._seen = (0, 0)
         self._busy = 0
+        self._told: set[str] = set()
 
     def open(self) -> None:
         """Make the directory where it is missing, and free what crashed processes left in it."""
@@ -188,6 +194,21 @@ class Directory:
                 return stored.info(request.key)
         raise AlreadyExistsError(f"{self.place}: there is an object {request.key} already")
 
+    def describe(self, listed: Listed) -> ObjectInfo:
+        """Describe an object for a listing; a damaged one with the size of all that is left, and one warning."""
+        if listed.fd is not None:
+            try:
+                info = read_trailer(listed.fd, listed.key).info(listed.key)
+                return ObjectInfo(listed.key, info.size_bytes, info.last_modified)
+            except (CorruptDataError, OSError):  # of this one; the others are listed
+                pass
+        if listed.key not in self._told and len(self._told) < _TOLD:
+            self._told.add(listed.key)
+            logger.warning(
+                "%s: %s is damaged or cannot be read; listings name it, reading fails", self.place, listed.key
+            )
+        return ObjectInfo(listed.key, listed.status.st_size, modified_at(listed.status))
+
     def damaged(self, key: str) -> CorruptDataError:
         """Give the error of an object whose checksum differs."""
         return CorruptDataError(f"{self.place}: {key} is damaged: its checksum differs")
@@ -215,6 +236,7 @@ def _translated(place: str, operation: str) -> Iterator[None]:
 
 def _translate(place: str, operation: str, error: OSError) -> MorphMLRayError:
     if error.errno in _REFUSALS:
-        return ConfigurationError(f"{place} refuses {operation}: {_REFUSALS[error.errno]}")
+        where = f" ({error.filename})" if isinstance(error.filename, str) else ""
+        return ConfigurationError(f"{place} refuses {operation}: {_REFUSALS[error.errno]}{where}")
     reason = _SHORTAGES.get(error.errno or 0, error.strerror or type(error).__name__)
     return BackendUnavailable(f"{place} failed {operation}: {reason}")

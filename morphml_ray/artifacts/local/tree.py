@@ -32,6 +32,20 @@ class Segment(NamedTuple):
     names: tuple[str, ...]
 
 
+class Listed(NamedTuple):
+    """An object of a listing.
+
+    Attributes:
+        key: of the object.
+        fd: its file, opened, until the next one is asked for; None where it cannot be.
+        status: of the file.
+    """
+
+    key: str
+    fd: int | None
+    status: os.stat_result
+
+
 class Tree:
     """Directories below a root; each path goes from the root's descriptor, so no key leads out of it.
 
@@ -103,15 +117,12 @@ class Tree:
             else:
                 return
 
-    def walk(self, prefix: str, after: str | None) -> Iterator[tuple[str, int]]:
-        """Give the keys that begin with ``prefix``, ascending by their bytes, each with its file, opened.
+    def walk(self, prefix: str, after: str | None) -> Iterator[Listed]:
+        """Give the objects whose keys begin with ``prefix``, ascending by the bytes of their keys.
 
         Args:
             prefix: plain text.
             after: a key; those up to it are left out.
-
-        Yields:
-            A key and a descriptor, which is closed when the next one is asked for.
         """
         folder, _, start = prefix.rpartition("/")
         after_bytes = after.encode() if after is not None else b""
@@ -119,7 +130,7 @@ class Tree:
         with contextlib.suppress(FileNotFoundError), self._entered(names) as fd:
             yield from self._walk(fd, f"{folder}/" if folder else "", start, after_bytes)
 
-    def _walk(self, fd: int, before: str, start: str, after: bytes) -> Iterator[tuple[str, int]]:
+    def _walk(self, fd: int, before: str, start: str, after: bytes) -> Iterator[Listed]:
         for segment in sorted(self._segments(fd, (), "")):
             order = before.encode() + segment.order
             if not segment.text.startswith(start) or (
@@ -133,9 +144,9 @@ class Tree:
                 else:
                     with (
                         _entered(fd, segment.names[:-1]) as inner,
-                        _closing(open_regular(inner, segment.names[-1])) as file,
+                        _listed(before + segment.text, inner, segment.names[-1]) as listed,
                     ):
-                        yield before + segment.text, file
+                        yield listed
 
     def _segments(self, fd: int, names: tuple[str, ...], text: str) -> Iterator[Segment]:
         """Read a directory, and those in which its long segments go on."""
@@ -209,8 +220,16 @@ def _enter(fd: int, name: str, *, create: bool) -> int:
 
 
 @contextlib.contextmanager
-def _closing(fd: int) -> Iterator[int]:
+def _listed(key: str, folder_fd: int, name: str) -> Iterator[Listed]:
+    """Open an object's file for a listing; one that cannot be opened is listed all the same, and hides no other."""
     try:
-        yield fd
+        fd = open_regular(folder_fd, name)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        yield Listed(key, None, os.stat(name, dir_fd=folder_fd, follow_symlinks=False))
+        return
+    try:
+        yield Listed(key, fd, os.fstat(fd))
     finally:
         os.close(fd)

@@ -76,7 +76,7 @@ def decode_metadata(headers: Mapping[str, str]) -> Stored:
     metadata = {name: _decode_word(value) for name, value in named.items() if not name.startswith(_OURS)}
     try:
         rest = json.loads(named.get(_JSON, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         rest = {}
     if isinstance(rest, dict):
         metadata |= {str(name): str(value) for name, value in rest.items()}
