@@ -117,7 +117,8 @@ def test_case_62_a_file_that_cannot_be_opened(
 
 
 def test_case_62_a_directory_or_a_pipe_in_its_place(store: LocalArtifactBackend, bad: Path) -> None:
-    for make in (bad.mkdir, lambda: os.mkfifo(bad)):
+    makers: list[Callable[[], None]] = [bad.mkdir, lambda: os.mkfifo(bad)]
+    for make in makers:
         bad.rmdir() if bad.is_dir() else bad.unlink()
         make()
         assert [info.key for info in store.list()] == ["run/a", "run/c"]

@@ -1,10 +1,12 @@
 """A file of the ``morphml://`` file system, open for reading, for writing, or for compressing into it."""
 
+import atexit
 import errno
 import io
 import logging
 import sys
 import tempfile
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Any
@@ -23,6 +25,15 @@ SPILL_BYTES = 32 * 1024 * 1024
 """What is written stays in memory up to here; more goes to a temporary file."""
 
 _LOGGER = logging.getLogger(__name__)
+# By their ids: fsspec compares files by asking for their checksums.
+_WRITING: "weakref.WeakValueDictionary[int, ArtifactFile]" = weakref.WeakValueDictionary()
+
+
+@atexit.register
+def _tell_of_open_files() -> None:
+    """Name the files that are still open for writing when Python ends: some of them are never collected as garbage."""
+    for file in list(_WRITING.values()):
+        file.tell_of_end()
 
 
 class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
@@ -53,12 +64,15 @@ class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
         self._is_whole = False
         self._is_broken = False
         self._is_garbage = False
+        self._is_told = False
         self._error_before = None if mode == "rb" else sys.exc_info()[1]
         if mode not in ("rb", "wb", "xb"):
             self.closed = True
             raise io.UnsupportedOperation(f"{path}: an artifact is written in whole: mode {mode!r} cannot work")
         default = READ_BLOCK_BYTES if mode == "rb" else SPILL_BYTES
         super().__init__(fs, path, mode, block_size or default, **options)
+        if mode != "rb":
+            _WRITING[id(self)] = self
 
     # Writing
 
@@ -119,9 +133,19 @@ class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
         del wrapper
         self._is_garbage = True
 
+    def tell_of_end(self) -> None:
+        """Warn that Python ends while this file is open; whoever closes it later is in time all the same."""
+        if not self.closed:
+            self._is_told = True
+            _LOGGER.warning(
+                "%s: what was written is dropped: Python ends, and it is not closed (unless that is still to come)",
+                self.path,
+            )
+
     def _drop(self, why: str) -> None:
         self.discard()
-        _LOGGER.warning("%s: what was written is dropped: %s", self.path, why)
+        if not self._is_told:
+            _LOGGER.warning("%s: what was written is dropped: %s", self.path, why)
 
     def _upload_chunk(self, final: bool = False) -> bool:
         if self._is_broken:
