@@ -1,19 +1,23 @@
 """What can be stored: checks of keys and arguments, the same for all artifact backends."""
 
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from typing_extensions import Buffer
 
+from morphml_ray.artifacts.write_id import new_write_id
 from morphml_ray.errors import ValidationError
 
 MAX_KEY_BYTES = 1024  # of S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 MIN_CHUNK_BYTES = 5 * 1024 * 1024  # of S3, for all parts but the last
 MAX_CHUNKS = 10_000  # of S3
 CHUNK_BYTES = 8 * 1024 * 1024
+MAX_CALL_BYTES = 1024 * 1024 * 1024
+"""What one call moves as bytes at most; the actor holds it in memory."""
+MAX_BATCH_BYTES = 256 * 1024 * 1024
+"""What the objects of one batch have together at most, when they are read in one call."""
 MAX_PRESIGN_S = 7 * 24 * 3600  # of S3
 
 NO_METADATA: Mapping[str, str] = MappingProxyType({})
@@ -49,7 +53,7 @@ def check_write(
     if write_id is not None and not _WRITE_ID.fullmatch(write_id):
         raise ValidationError("a write id has 1 to 64 of A-Z, a-z, 0-9 and -")
     check_content_type(content_type)
-    return WriteRequest(check_key(key), check_metadata(metadata), content_type, if_absent, write_id or uuid.uuid4().hex)
+    return WriteRequest(check_key(key), check_metadata(metadata), content_type, if_absent, write_id or new_write_id())
 
 
 def check_key(key: str) -> str:
@@ -163,6 +167,21 @@ def check_limit(limit: int | None) -> None:
     """
     if limit is not None and limit < 1:
         raise ValidationError(f"limit={limit} must be at least 1")
+
+
+def check_call_bytes(size_bytes: int, what: str, remedy: str) -> None:
+    """Check what one call is to move as bytes, before memory is taken for it.
+
+    Args:
+        size_bytes: of all.
+        what: is moved, for the message.
+        remedy: what to call instead.
+
+    Raises:
+        ValidationError: it is too much.
+    """
+    if size_bytes > MAX_CALL_BYTES:
+        raise ValidationError(f"{what}: {size_bytes} bytes, and one call moves {MAX_CALL_BYTES} at most: {remedy}")
 
 
 def check_chunk_bytes(chunk_bytes: int) -> None:

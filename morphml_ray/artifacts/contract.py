@@ -29,6 +29,7 @@ class ObjectInfo(NamedTuple):
         checksum: of the whole, as ``crc32:<8 hex>``; None in a listing, and where whoever wrote it left none.
         version: differs from that of any other bytes under this key; opaque, of this backend alone. None in a listing,
             and where the answer to a write does not tell.
+        write_id: of the write that put it there; None in a listing, and where somebody else wrote it.
     """
 
     key: str
@@ -38,6 +39,7 @@ class ObjectInfo(NamedTuple):
     metadata: Mapping[str, str] = NO_METADATA
     checksum: str | None = None
     version: str | None = None
+    write_id: str | None = None
 
 
 class ObjectPage(NamedTuple):
@@ -267,8 +269,8 @@ class ArtifactBackend(Protocol):
     def total_size(self, prefix: str = "") -> int:
         """Sum up the bytes of what ``list`` lists."""
 
-    def copy(self, source: str, dest: str) -> ObjectInfo:
-        """Copy an object with its metadata, inside the server.
+    def copy(self, source: str, dest: str, *, write_id: str | None = None) -> ObjectInfo:
+        """Copy an object with its metadata, inside the server; for the write id see ``put``.
 
         Raises:
             NotFoundError: there is no such object.

@@ -37,6 +37,8 @@ def upload_in_chunks(channel: Channel, path: Path, write: WriteRequest, meter: M
             return _upload(channel, path, write, meter)
         except NotFoundError as error:  # an upload ends with its actor: Ray has restarted it
             lost = error
+            if channel.wait(call(ArtifactActor.is_settled, write)):  # only its answer was lost
+                return write.key
         except CorruptDataError as error:
             if before != FileProof.of(path):
                 raise ConflictError(f"{path} changed while it was read") from error

@@ -9,7 +9,9 @@ from urllib.parse import quote
 from typing_extensions import Buffer, Self
 
 from morphml_ray.artifacts.actor.actor import ArtifactActor, ArtifactSettings
+from morphml_ray.artifacts.batch_download import BatchDownload
 from morphml_ray.artifacts.checks import (
+    check_call_bytes,
     check_folder,
     check_key,
     check_limit,
@@ -25,6 +27,7 @@ from morphml_ray.artifacts.node_actors import ArtifactActors, open_artifacts
 from morphml_ray.artifacts.node_channel import ArtifactChannel
 from morphml_ray.artifacts.progress import Progress
 from morphml_ray.artifacts.wire import Payload
+from morphml_ray.artifacts.write_id import new_write_id
 from morphml_ray.config import DEFAULT_NAMESPACE, BackendUrl, StorageConfig, fingerprint, stash_secret
 from morphml_ray.errors import ConfigurationError, ValidationError
 from morphml_ray.model.arguments import text
@@ -186,16 +189,20 @@ class ArtifactStore:
     ) -> Call[str]:
         """Store bytes, or anything with a buffer, such as an array; gives the key.
 
-        See ``upload_file`` for the other arguments and the errors.
+        See ``upload_file`` for the other arguments and the errors. More than 1 GB is a ``ValidationError``: it goes as
+        a file.
         """
         write = check_write(s3_key, metadata or {}, content_type, if_absent=if_absent, write_id=None)
-        return call(ArtifactActor.put, write, Payload(view_bytes(data)))
+        view = view_bytes(data)
+        check_call_bytes(view.nbytes, s3_key, "take upload_file(), or fs.open() of morphml://, which stream")
+        return call(ArtifactActor.put, write, Payload(view))
 
     @remote_method
     def download_bytes(self, s3_key: str, offset: int = 0, length: int | None = None) -> Call[bytes]:
         """Read an object, or a range of it, which ends where the object ends.
 
         Raises:
+            ValidationError: it is more than 1 GB, which is read as a file.
             NotFoundError: there is no such object.
             CorruptDataError: the whole was read, and its checksum differs.
         """
@@ -212,24 +219,28 @@ class ArtifactStore:
             objects: bytes, or anything with a buffer, by their keys; all of them are held in memory at once.
 
         Raises:
-            ValidationError: a key or a value cannot be stored; nothing is.
+            ValidationError: a key or a value cannot be stored, or all have more than 1 GB together; nothing is.
         """
         if not isinstance(objects, Mapping):
             raise ValidationError(f"objects must come under their keys, in a mapping, not in {type(objects).__name__}")
         writes = [check_write(key, {}, None, if_absent=False, write_id=None) for key in objects]
-        payloads = [Payload(view_bytes(data)) for data in objects.values()]
-        return call(ArtifactActor.put_multiple, writes, payloads)
+        views = [view_bytes(data) for data in objects.values()]
+        check_call_bytes(sum(view.nbytes for view in views), "objects", "send them in several calls")
+        return call(ArtifactActor.put_multiple, writes, [Payload(view) for view in views])
 
     @remote_method
-    def download_multiple(self, s3_keys: Iterable[str]) -> Call[dict[str, bytes]]:
-        """Read many small objects in one call; missing keys are left out; all are held in memory at once.
+    def download_multiple(self, s3_keys: Iterable[str]) -> Steps[dict[str, bytes]]:
+        """Read many objects, small ones in few calls; missing keys are left out; all are held in your memory at once.
+
+        ``.remote`` reads them in one call, which the actor holds in its memory: 256 MB at most.
 
         Raises:
             CorruptDataError: the checksum of one differs.
+            ValidationError: one has more than 1 GB; with ``.remote``, all together more than 256 MB.
         """
         if isinstance(s3_keys, str):
             raise ValidationError("s3_keys must be several keys, not one text")
-        return call(ArtifactActor.get_multiple, [check_key(key) for key in s3_keys])
+        return BatchDownload([check_key(key) for key in s3_keys])
 
     @remote_method
     def exists(self, s3_key: str) -> Call[bool]:
@@ -239,7 +250,7 @@ class ArtifactStore:
     @remote_method
     def delete(self, s3_key: str) -> Call[bool]:
         """Delete an object; False where there was none."""
-        return call(ArtifactActor.look_up, ArtifactBackend.delete, check_key(s3_key))
+        return call(ArtifactActor.delete, check_key(s3_key), new_write_id())
 
     @remote_method
     def list_objects(self, prefix: str = "", max_keys: int | None = None) -> Call[list[dict[str, Any]]]:
@@ -275,7 +286,8 @@ class ArtifactStore:
         Raises:
             NotFoundError: there is no such object.
         """
-        return call(ArtifactActor.copy, check_key(source_key), check_key(dest_key))
+        write = check_write(dest_key, {}, None, if_absent=False, write_id=None)
+        return call(ArtifactActor.copy, check_key(source_key), write)
 
     @remote_method
     def delete_prefix(self, prefix: str) -> Call[int]:
@@ -285,7 +297,7 @@ class ArtifactStore:
             ValidationError: the prefix is "" or "/", which would be everything.
         """
         check_folder(prefix)
-        return call(ArtifactActor.walk, ArtifactBackend.delete_prefix, str.__str__(prefix))
+        return call(ArtifactActor.delete_prefix, str.__str__(prefix), new_write_id())
 
     @remote_method
     def get_total_size(self, prefix: str = "") -> Call[int]:

@@ -60,6 +60,19 @@ class OutgoingObjects(Encoded[dict[str, bytes]]):
         return _read_objects, (list(self._found), [pickle.PickleBuffer(data) for data in self._found.values()])
 
 
+class OutgoingBatch(Encoded[tuple[dict[str, bytes], list[str]]]):
+    """Small objects under their keys, as ``OutgoingObjects``, and the keys of those that are large."""
+
+    def __init__(self, small: Mapping[str, Buffer], large: Sequence[str]) -> None:
+        self._small = small
+        self._large = large
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send the bytes beside the pickle, not in it."""
+        buffers = [pickle.PickleBuffer(data) for data in self._small.values()]
+        return _read_batch, (list(self._small), buffers, list(self._large))
+
+
 class OutgoingListing(Encoded[list[dict[str, Any]]]):
     """Objects of a listing, as few bytes a piece; they arrive as dicts."""
 
@@ -106,6 +119,10 @@ def describe_object(info: ObjectInfo) -> dict[str, Any]:
 
 def _read_objects(keys: Sequence[str], data: Sequence[Buffer]) -> dict[str, bytes]:
     return {key: bytes(each) for key, each in zip(keys, data, strict=True)}
+
+
+def _read_batch(keys: Sequence[str], data: Sequence[Buffer], large: list[str]) -> tuple[dict[str, bytes], list[str]]:
+    return _read_objects(keys, data), large
 
 
 def _read_ranges(found: Sequence[Buffer | None]) -> list[bytes | None]:

@@ -174,7 +174,10 @@ class Channel:
                 f"the actor of {self.place} is gone (shut down, or its node died): call morphml_ray.connect() again"
             ) from error
         except ray.exceptions.ActorUnavailableError as error:
-            raise BackendUnavailable(f"the actor of {self.place} cannot be reached: {error}") from error
+            raise BackendUnavailable(
+                f"the actor of {self.place} ended each time it worked on this call (is it too large for its memory?), "
+                f"or cannot be reached; the call may have taken effect: {error}"
+            ) from error
         except ray.exceptions.RaySystemError as error:
             if isinstance(error.client_exc, MorphMLRayError):
                 raise error.client_exc from None

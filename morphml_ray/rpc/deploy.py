@@ -23,6 +23,12 @@ HEALTH = "health"
 GROUP_SIZE = 1_000
 """Calls of one group at once, as many as Ray lets run that are in none."""
 ASK_TIMEOUT_S = 60.0
+MAX_TASK_RETRIES = 3
+"""How often Ray repeats a call under which its actor ended.
+
+A restart costs each call in flight one repeat. A call that ends its actor each time, such as one that needs more memory
+than there is, is given up here, and not repeated for ever.
+"""
 LOST = (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnschedulableError)
 """What Ray raises of an actor that does not come back."""
 
@@ -92,7 +98,7 @@ def create_actor(
         "lifetime": "detached",
         "num_cpus": 0,
         "max_restarts": -1,
-        "max_task_retries": -1,
+        "max_task_retries": MAX_TASK_RETRIES,
         "scheduling_strategy": placement,
         **concurrency,
     }

@@ -1,7 +1,9 @@
 """The artifacts that users store, through a real Ray, in a directory and on SeaweedFS."""
 
 import asyncio
+import shutil
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 from unittest import mock
@@ -266,3 +268,20 @@ def test_the_storage_has_them_all(namespace: str, tmp_path: Path, artifacts_url:
     for ask in (lambda: storage.artifacts.exists("a"), lambda: storage.cache.get("a")):
         with pytest.raises(mr.BackendUnavailable, match="connect"):
             ask()
+
+
+def test_case_2_the_store_says_that_its_directory_is_gone(near_store: mr.ArtifactStore, tmp_path: Path) -> None:
+    near_store.upload_bytes(b"1", "a")
+    shutil.rmtree(tmp_path / "near")
+    calls: list[Callable[[], Any]] = [
+        lambda: near_store.upload_bytes(b"1", "a"),
+        lambda: near_store.upload_multiple({"a": b"1"}),
+        lambda: near_store.download_multiple(["a"]),
+        lambda: near_store.exists("a"),
+        near_store.list_keys,
+        near_store.get_total_size,
+    ]
+    for each in calls:
+        with pytest.raises(mr.CorruptDataError, match="moved or deleted while it was in use"):
+            each()
+    assert not (tmp_path / "near").exists()

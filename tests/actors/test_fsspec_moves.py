@@ -68,6 +68,14 @@ def test_case_5_nothing_is_deleted_before_its_copy_stands(
         files.mv(["f/0", "f/1"], ["f/1", "g"])
 
 
+@pytest.mark.parametrize(("sources", "dest"), [(["a/x", "b/x"], "c/"), (["a/x", "b/x"], ["c", "c"])])
+def test_case_5_two_that_would_move_onto_one_stay(files: MorphmlFileSystem, sources: list[str], dest: Any) -> None:
+    files.pipe({"a/x": b"1", "b/x": b"2"})
+    with pytest.raises(OSError, match="onto one"):
+        files.mv(sources, dest)
+    assert held(files) == {"a/x": b"1", "b/x": b"2"}
+
+
 def test_case_5_a_path_that_exists_is_no_pattern(files: MorphmlFileSystem) -> None:
     files.pipe({"run[1]/a": b"1", "run1/a": b"2", "file*": b"3", "file1": b"4"})
     files.rm("run[1]", recursive=True)

@@ -16,6 +16,8 @@ from stores import MB, write_file
 from waiting import wait_until
 
 import morphml_ray as mr
+from morphml_ray.artifacts.write_id import new_write_id
+from morphml_ray.rpc.deploy import MAX_TASK_RETRIES
 
 # Workers cannot import tests.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # type: ignore[no-untyped-call]  # Ray leaves it untyped
@@ -129,4 +131,58 @@ def test_a_killed_worker_leaves_nothing_half_done(
         check_nothing_is_left(url, [*keys, "file"])
     else:
         assert [*(tmp_path / "artifacts/%staging").iterdir()] == []
+    storage.shutdown()
+
+
+def die_after(verb: str, data: bytes) -> None:
+    """Let the actor's process end right after it has done something, and somebody else has written there since."""
+    from morphml_ray.artifacts.local import LocalArtifactBackend
+
+    done, put = getattr(LocalArtifactBackend, verb), LocalArtifactBackend.put
+
+    def do_and_die(self: LocalArtifactBackend, key: str, *arguments: Any, **named: Any) -> None:
+        done(self, key, *arguments, **named)
+        put(self, key, data, write_id=new_write_id())
+        os._exit(1)
+
+    setattr(LocalArtifactBackend, verb, do_and_die)
+
+
+@pytest.mark.parametrize("verb", ["put", "put_file", "delete"])
+def test_case_53_a_call_that_ray_repeats_leaves_what_was_written_meanwhile(
+    namespace: str, tmp_path: Path, verb: str
+) -> None:
+    storage = connect(namespace, tmp_path)
+    store = storage.artifacts
+    (tmp_path / "file").write_bytes(b"older")
+    store.upload_bytes(b"old", "key")
+    ray.get(store.channel.handle.__ray_call__.remote(lambda _: die_after(verb, b"newer")))
+    if verb == "put":
+        assert store.upload_bytes(b"older", "key") == "key"
+    elif verb == "put_file":
+        assert store.upload_file(tmp_path / "file", "key") == "key"
+    else:
+        assert ray.get(store.delete.remote("key")) is True
+    assert artifact_health(storage)["restarts"] == 1
+    assert store.download_bytes("key") == b"newer"
+    storage.shutdown()
+
+
+def test_case_55_a_call_that_kills_its_actor_is_not_repeated_for_ever(namespace: str, tmp_path: Path) -> None:
+    storage = connect(namespace, tmp_path)
+    store, tries = storage.artifacts, tmp_path / "tries"
+    store.upload_bytes(b"1", "key")
+
+    def kill(_: Any) -> None:
+        with tries.open("a") as file:
+            file.write("x")
+        os._exit(1)
+
+    ref = store.channel.handle.__ray_call__.remote(kill)
+    with pytest.raises(mr.BackendUnavailable, match="ended each time it worked on this call"):
+        store.channel.result_within(ref, 120)
+    assert len(tries.read_text()) == 1 + MAX_TASK_RETRIES
+    # It is back, for everybody else.
+    assert store.download_bytes("key") == b"1"
+    assert artifact_health(storage)["restarts"] == 1 + MAX_TASK_RETRIES
     storage.shutdown()

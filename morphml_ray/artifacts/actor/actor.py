@@ -17,20 +17,27 @@ from morphml_ray.artifacts.actor.admission import Admission, Transfer
 from morphml_ray.artifacts.actor.backend_access import BackendAccess
 from morphml_ray.artifacts.actor.batches import (
     FIRST_READ_BYTES,
+    LARGE_REMEDY,
+    Batch,
+    Budget,
     ObjectRange,
     copy_all,
+    copy_one,
     deal,
     get_all,
     get_ranges,
-    get_small,
     get_whole,
+    look_at_all,
     put_all,
+    put_one,
     write_options,
 )
 from morphml_ray.artifacts.actor.file_proof import FileProof
-from morphml_ray.artifacts.checks import WriteRequest
+from morphml_ray.artifacts.actor.write_memory import WriteMemory
+from morphml_ray.artifacts.checks import MAX_BATCH_BYTES, WriteRequest, check_call_bytes
 from morphml_ray.artifacts.contract import ArtifactBackend, UploadId
 from morphml_ray.artifacts.wire import (
+    OutgoingBatch,
     OutgoingBytes,
     OutgoingFolder,
     OutgoingListing,
@@ -86,6 +93,7 @@ class ArtifactActor:
         self._settings = settings
         self._access = BackendAccess(settings.url, settings.deadline_s, has_home=settings.home_node is not None)
         self._admission = Admission()
+        self._memory = WriteMemory()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="morphml-transfer")
         # Of their own, so that nobody who asks whether an object exists waits for a large upload.
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="morphml-lookup")
@@ -135,22 +143,24 @@ class ArtifactActor:
         """
         view = memoryview(data)
         return await self._transfer(
-            lambda backend, _: backend.put(write.key, view, **write_options(write)).key, view.nbytes, patience_s
+            lambda backend, _: put_one(self._memory, write, view, backend), view.nbytes, patience_s
         )
 
     async def get(self, key: str, offset: int, length: int | None, version: str | None = None) -> OutgoingBytes:
         """Read an object or a range of it; see ``ArtifactBackend.get``."""
-        if length is not None:
+        if length is not None and length <= MAX_BATCH_BYTES:
             return OutgoingBytes(await self._read(key, offset, length, version))
         data = await self._read(key, offset, FIRST_READ_BYTES, version)
         if len(data) < FIRST_READ_BYTES:
             return OutgoingBytes(data)
         info = await self.look_up(ArtifactBackend.head, key)
-        if info is not None and offset == 0 and version is None:
+        left_bytes = 0 if info is None else max(0, info.size_bytes - offset)
+        left_bytes = left_bytes if length is None else min(left_bytes, length)
+        check_call_bytes(left_bytes, key, LARGE_REMEDY)
+        if info is not None and left_bytes == info.size_bytes and version is None:
             size_bytes = info.size_bytes
             whole = await self._transfer(partial(get_whole, key, size_bytes), size_bytes, self._settings.deadline_s)
             return OutgoingBytes(whole)
-        left_bytes = 0 if info is None else max(0, info.size_bytes - offset)
         return OutgoingBytes(await self._read(key, offset, left_bytes, version or (info and info.version)))
 
     async def _read(self, key: str, offset: int, length: int, version: str | None) -> bytes:
@@ -166,31 +176,52 @@ class ArtifactActor:
     ) -> list[str]:
         """Store objects, gives their keys; see ``put``."""
         objects = [(write, memoryview(each)) for write, each in zip(writes, data, strict=True)]
-        await self._share(put_all, objects, sum(view.nbytes for _, view in objects), patience_s)
+        await self._share(partial(put_all, self._memory), objects, sum(view.nbytes for _, view in objects), patience_s)
         return [write.key for write in writes]
 
     async def get_multiple(self, keys: Sequence[str]) -> OutgoingObjects:
-        """Read whole objects; those that are missing are left out."""
-        return await self._get_each(get_all, keys)
+        """Read whole objects, of a bounded size together; those that are missing are left out.
 
-    async def get_small(self, keys: Sequence[str]) -> OutgoingObjects:
-        """Read objects below ``FIRST_READ_BYTES``; the others, and those that are missing, are left out."""
-        return await self._get_each(get_small, keys)
+        Raises:
+            ValidationError: they are too large; nothing of that is held.
+        """
+        batch = await self._look_at(keys)
+        found: dict[str, Buffer] = {**batch.small}
+        if batch.large_bytes:
+            # Read once more, together: now it is known for how much there must be a place.
+            sizes = {key: len(data) for key, data in batch.small.items()} | batch.large_bytes
+            size_bytes = batch.size_bytes
+            del batch, found
+            Budget().take(size_bytes)
+            work = partial(get_all, Budget())
+            parts = await self._share(work, list(sizes.items()), size_bytes, self._settings.deadline_s)
+            found = {key: data for part in parts for key, data in part.items()}
+        return OutgoingObjects({key: found[key] for key in keys if key in found})
 
     async def get_ranges(self, ranges: Sequence[ObjectRange]) -> OutgoingRanges:
         """Read ranges of objects, in order; None for those whose object is missing."""
         size_bytes = sum(length for _, _, length in ranges)
+        check_call_bytes(size_bytes, "these ranges", "ask for fewer at once")
         found = await self._share(get_ranges, list(enumerate(ranges)), size_bytes, self._settings.deadline_s)
         return OutgoingRanges([data for _, data in sorted(chain.from_iterable(found), key=itemgetter(0))])
 
-    async def copy_multiple(self, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    async def copy_multiple(self, pairs: Sequence[tuple[str, WriteRequest]]) -> list[str]:
         """Copy objects inside the store; gives the new keys, without those whose source is missing."""
-        return list(chain.from_iterable(await self._share(copy_all, pairs, 0, 0.0)))
+        return list(chain.from_iterable(await self._share(partial(copy_all, self._memory), pairs, 0, 0.0)))
 
-    async def _get_each(self, work: BatchWork[str, dict[str, Buffer]], keys: Sequence[str]) -> OutgoingObjects:
-        found = await self._share(work, keys, len(keys) * FIRST_READ_BYTES, self._settings.deadline_s)
-        merged = {key: data for each in found for key, data in each.items()}
-        return OutgoingObjects({key: merged[key] for key in keys if key in merged})
+    async def get_small(self, keys: Sequence[str]) -> OutgoingBatch:
+        """Read objects below ``FIRST_READ_BYTES``, and name the larger ones; those that are missing are left out."""
+        batch = await self._look_at(keys)
+        return OutgoingBatch({key: batch.small[key] for key in keys if key in batch.small}, list(batch.large_bytes))
+
+    async def _look_at(self, keys: Sequence[str]) -> Batch:
+        most_bytes = min(len(keys) * FIRST_READ_BYTES, MAX_BATCH_BYTES)
+        parts = await self._share(partial(look_at_all, Budget()), keys, most_bytes, self._settings.deadline_s)
+        whole = Batch({}, {})
+        for part in parts:
+            whole.small.update(part.small)
+            whole.large_bytes.update(part.large_bytes)
+        return whole
 
     async def _share(
         self,
@@ -223,8 +254,10 @@ class ArtifactActor:
             name: of the transfer, for ``progress``.
         """
         return await self._transfer(
-            lambda backend, transfer: (
-                backend.put_file(write.key, path, progress=transfer.advance, **write_options(write)).key
+            lambda backend, transfer: self._memory.put(
+                backend,
+                write,
+                lambda: backend.put_file(write.key, path, progress=transfer.advance, **write_options(write)),
             ),
             name=name,
         )
@@ -261,6 +294,10 @@ class ArtifactActor:
         """Make the object appear, gives its key; see ``ArtifactBackend.finish_upload``."""
         return await self._transfer(lambda backend, _: backend.finish_upload(upload).key)
 
+    async def is_settled(self, write: WriteRequest) -> bool:
+        """Tell whether a write whose answer was lost has happened; see ``WriteMemory``."""
+        return await self._with_store(lambda backend: self._memory.is_settled(backend, write))
+
     # Objects
 
     async def look_up(
@@ -282,9 +319,19 @@ class ArtifactActor:
         info = await self.look_up(ArtifactBackend.head, key)
         return None if info is None else describe_object(info)
 
-    async def copy(self, source: str, dest: str) -> str:
+    async def delete(self, key: str, write_id: str) -> bool:
+        """Delete an object; see ``ArtifactBackend.delete``."""
+        return await self._with_store(lambda backend: self._memory.delete(backend, key, write_id))
+
+    async def delete_prefix(self, prefix: str, write_id: str) -> int:
+        """Delete what is below a prefix; see ``ArtifactBackend.delete_prefix``."""
+        return await self._with_store(
+            lambda backend: self._memory.delete_prefix(backend, prefix, write_id), self._walks
+        )
+
+    async def copy(self, source: str, write: WriteRequest) -> str:
         """Copy an object inside the store; gives its new key."""
-        return await self._transfer(lambda backend, _: backend.copy(source, dest).key)
+        return await self._transfer(lambda backend, _: copy_one(self._memory, source, write, backend))
 
     async def list_objects(self, prefix: str, limit: int | None) -> OutgoingListing:
         """List objects; see ``ArtifactBackend.list``."""

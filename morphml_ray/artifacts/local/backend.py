@@ -27,7 +27,7 @@ from morphml_ray.artifacts.crc32 import crc32
 from morphml_ray.artifacts.file_io import opened_source, read_blocks, replaced_target, write_all
 from morphml_ray.artifacts.local.chunked_uploads import LocalChunkedUploads
 from morphml_ray.artifacts.local.directory import Directory
-from morphml_ray.artifacts.local.trailer import StoredFile, describe
+from morphml_ray.artifacts.local.trailer import StoredFile
 from morphml_ray.artifacts.upload_ledger import ChunkLedger
 from morphml_ray.config import BackendUrl
 from morphml_ray.errors import ConfigurationError, ConflictError, NotFoundError
@@ -126,17 +126,17 @@ class LocalArtifactBackend:
         """See ``ArtifactBackend.delete_prefix``."""
         folder = check_folder(prefix)
         with self._directory.working(f"delete_prefix {prefix}") as (tree, _):
-            below = sum(self.delete(key) for key, _ in tree.walk(f"{folder}/", None))
+            below = sum(self.delete(listed.key) for listed in tree.walk(f"{folder}/", None))
         return below + (not prefix.endswith("/") and self.delete(folder))
 
-    def copy(self, source: str, dest: str) -> ObjectInfo:
+    def copy(self, source: str, dest: str, *, write_id: str | None = None) -> ObjectInfo:
         """See ``ArtifactBackend.copy``."""
         check_key(dest)
         with self._directory.reading(check_key(source), "copy") as stored:
             if source == dest:
                 return stored.info(source)
             trailer = stored.trailer
-            request = check_write(dest, trailer.metadata, trailer.content_type, if_absent=False, write_id=None)
+            request = check_write(dest, trailer.metadata, trailer.content_type, if_absent=False, write_id=write_id)
             return self._store(request, self._blocks(source, stored), stored.size_bytes, None, trailer.crc)
 
     # Uploads in chunks
@@ -260,11 +260,11 @@ class LocalArtifactBackend:
         check_border(prefix)
         objects, folders = [], []
         with self._directory.working(f"list_folder {prefix}") as (tree, _):
-            for name, fd in tree.children(prefix.removesuffix("/")):
-                if fd is None:
-                    folders.append(name)
+            for found in tree.children(prefix.removesuffix("/")):
+                if isinstance(found, str):
+                    folders.append(found)
                 else:
-                    objects.append(describe(fd, name))
+                    objects.append(self._directory.describe(found))
         return ObjectFolder(objects, folders)
 
     def list_page(self, prefix: str = "", *, token: str | None = None, limit: int = 1000) -> ObjectPage:
@@ -281,8 +281,8 @@ class LocalArtifactBackend:
         while True:
             # Not around the yield: who stops asking would keep the directory from being closed.
             with self._directory.working(f"list {prefix}"):
-                key, fd = next(found, ("", -1))
-                info = describe(fd, key) if key else None
+                listed = next(found, None)
+                info = None if listed is None else self._directory.describe(listed)
             if info is None:
                 return
             yield info

@@ -81,7 +81,7 @@ class LocalChunkedUploads:
         return len(unused)
 
     def _remove(self, found: _Upload) -> None:
-        with self._directory.working(f"abort_upload {found.request.key}") as (_, staging), found.lock:
+        with found.lock:
             if not found.is_gone:
                 found.is_gone = True
-                staging.remove(found.staged)
+                self._directory.discard(found.staged, f"abort_upload {found.request.key}")

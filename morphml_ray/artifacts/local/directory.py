@@ -1,22 +1,25 @@
 """A directory of objects: opening it, opening one object, and bringing one in; its errors come out as ours."""
 
 import errno
+import logging
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from morphml_ray.artifacts.checks import WriteRequest
 from morphml_ray.artifacts.contract import ObjectInfo
 from morphml_ray.artifacts.local.staging import StagedFile, Staging
-from morphml_ray.artifacts.local.trailer import StoredFile, Trailer, read_trailer
-from morphml_ray.artifacts.local.tree import Tree
+from morphml_ray.artifacts.local.trailer import StoredFile, Trailer, modified_at, read_trailer
+from morphml_ray.artifacts.local.tree import Listed, Tree
 from morphml_ray.config import BackendUrl, check_directory
 from morphml_ray.errors import (
     AlreadyExistsError,
     BackendUnavailable,
     ConfigurationError,
+    ConflictError,
     CorruptDataError,
     MorphMLRayError,
     NotFoundError,
@@ -38,6 +41,10 @@ _SHORTAGES = {
     errno.EMFILE: "this process has too many open files",
 }
 
+_TOLD = 1000
+
+logger = logging.getLogger(__name__)
+
 
 class Directory:
     """What the operations on objects have in common; thread-safe.
@@ -52,7 +59,10 @@ class Directory:
         self.answered_at = 0.0
         self._changed = threading.Condition()
         self._opened: tuple[Tree, Staging] | None = None
+        self._root = Path()
+        self._seen = (0, 0)
         self._busy = 0
+        self._told: set[str] = set()
 
     def open(self) -> None:
         """Make the directory where it is missing, and free what crashed processes left in it."""
@@ -66,7 +76,9 @@ class Directory:
             with _translated(self.place, "opening"):
                 staging = Staging(root)
                 staging.clean_up()
-                self._opened = (Tree(root, is_folding=staging.is_folding_case()), staging)
+                tree = Tree(root, is_folding=staging.is_folding_case())
+                self._root, self._seen = Path(root), tree.identity()
+                self._opened = (tree, staging)
 
     def close(self) -> None:
         """Let the directory go, once what is under way has ended."""
@@ -82,10 +94,28 @@ class Directory:
 
         Raises:
             BackendUnavailable: it is not open.
+            CorruptDataError: it was moved or deleted.
+            ConflictError: another one stands in its place.
         """
         with self._in_use() as opened, _translated(self.place, operation):
+            self._check_place()
             yield opened
         self.answered_at = time.monotonic()
+
+    def _check_place(self) -> None:
+        """See that the directory is the one that was opened; what is written to another would be lost."""
+        try:
+            found = os.stat(self._root)  # noqa: PTH116 - before every operation, and Path takes twice as long
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise CorruptDataError(
+                f"{self.place} was moved or deleted while it was in use; nothing is read or stored. Put this very "
+                "directory back (mv, not cp), or shut this storage down and connect again: that starts an empty one."
+            ) from error
+        if (found.st_dev, found.st_ino) != self._seen:
+            raise ConflictError(
+                f"{self.place} was replaced by another directory while it was in use; nothing is read or stored. To go "
+                "on with the new one, shut this storage down and connect again; else put the old one back (mv)."
+            )
 
     @contextmanager
     def _in_use(self) -> Iterator[tuple[Tree, Staging]]:
@@ -101,6 +131,11 @@ class Directory:
                 self._busy -= 1
                 self._changed.notify_all()
 
+    def discard(self, staged: StagedFile, operation: str) -> None:
+        """Remove a file that becomes no object, also where the directory is no more in its place."""
+        with self._in_use() as (_, staging), _translated(self.place, operation):
+            staging.remove(staged)
+
     @contextmanager
     def writing(self, operation: str) -> Iterator[StagedFile]:
         """Make a file that is gone when the block ends, unless it was committed; errors inside come out as they are.
@@ -108,14 +143,13 @@ class Directory:
         Raises:
             BackendUnavailable: the directory is not open, or cannot take a file.
         """
-        with self._in_use() as (_, staging):
-            with _translated(self.place, operation):
+        with self._in_use():
+            with self.working(operation) as (_, staging):
                 staged = staging.create()
             try:
                 yield staged
             finally:
-                with _translated(self.place, operation):
-                    staging.remove(staged)
+                self.discard(staged, operation)
 
     @contextmanager
     def reading(self, key: str, operation: str) -> Iterator[StoredFile]:
@@ -151,6 +185,7 @@ class Directory:
                 tree.place(staging.fd, staged.name, request.key, if_absent=request.if_absent)
             except FileExistsError:
                 return self._find_own(request)
+            self._check_place()
             return info
 
     def _find_own(self, request: WriteRequest) -> ObjectInfo:
@@ -158,6 +193,21 @@ class Directory:
             if stored.trailer.write_id == request.write_id:
                 return stored.info(request.key)
         raise AlreadyExistsError(f"{self.place}: there is an object {request.key} already")
+
+    def describe(self, listed: Listed) -> ObjectInfo:
+        """Describe an object for a listing; a damaged one with the size of all that is left, and one warning."""
+        if listed.fd is not None:
+            try:
+                info = read_trailer(listed.fd, listed.key).info(listed.key)
+                return ObjectInfo(listed.key, info.size_bytes, info.last_modified)
+            except (CorruptDataError, OSError):  # of this one; the others are listed
+                pass
+        if listed.key not in self._told and len(self._told) < _TOLD:
+            self._told.add(listed.key)
+            logger.warning(
+                "%s: %s is damaged or cannot be read; listings name it, reading fails", self.place, listed.key
+            )
+        return ObjectInfo(listed.key, listed.status.st_size, modified_at(listed.status))
 
     def damaged(self, key: str) -> CorruptDataError:
         """Give the error of an object whose checksum differs."""
@@ -186,6 +236,7 @@ def _translated(place: str, operation: str) -> Iterator[None]:
 
 def _translate(place: str, operation: str, error: OSError) -> MorphMLRayError:
     if error.errno in _REFUSALS:
-        return ConfigurationError(f"{place} refuses {operation}: {_REFUSALS[error.errno]}")
+        where = f" ({error.filename})" if isinstance(error.filename, str) else ""
+        return ConfigurationError(f"{place} refuses {operation}: {_REFUSALS[error.errno]}{where}")
     reason = _SHORTAGES.get(error.errno or 0, error.strerror or type(error).__name__)
     return BackendUnavailable(f"{place} failed {operation}: {reason}")

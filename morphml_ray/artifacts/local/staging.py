@@ -49,9 +49,12 @@ class Staging:
     """
 
     def __init__(self, root: Path) -> None:
-        folder = root / FOLDER
-        folder.mkdir(exist_ok=True)
-        self.fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._folder = root / FOLDER
+        self.fd = self._open()
+
+    def _open(self) -> int:
+        self._folder.mkdir(exist_ok=True)
+        return os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Let the directory go."""
@@ -70,10 +73,20 @@ class Staging:
         """Make a file; whoever asked for it calls ``remove``."""
         while True:
             name = secrets.token_hex(16)
-            fd = os.open(name, _FLAGS, 0o666, dir_fd=self.fd)
+            try:
+                fd = os.open(name, _FLAGS, 0o666, dir_fd=self.fd)
+            except FileNotFoundError:  # somebody emptied the root
+                self._enter_anew()
+                fd = os.open(name, _FLAGS, 0o666, dir_fd=self.fd)
             if lock_new_file(fd):
                 return StagedFile(fd, name)
             os.close(fd)  # a clean-up was faster than the lock
+
+    def _enter_anew(self) -> None:
+        """Make the directory once more, under the descriptor that others use meanwhile."""
+        fd = self._open()
+        os.dup2(fd, self.fd, inheritable=False)
+        os.close(fd)
 
     def remove(self, staged: StagedFile) -> None:
         """Close a file and remove its name here."""

@@ -89,6 +89,7 @@ class StoredFile:
             dict(self.trailer.metadata),
             checksum_text(self.trailer.crc),
             self.version,
+            self.trailer.write_id,
         )
 
 
@@ -105,25 +106,32 @@ def read_trailer(fd: int, name: str) -> StoredFile:
     status = os.fstat(fd)
     tail = os.pread(fd, _FIRST_READ_BYTES, max(0, status.st_size - _FIRST_READ_BYTES))
     text = _cut_json(fd, tail, status.st_size)
-    if text is None:
-        raise CorruptDataError(f"{name} is damaged: it is cut off, or its metadata are overwritten")
-    fields = json.loads(text)
-    return StoredFile(
-        fd,
-        status.st_size - _END.size - len(text),
-        datetime.fromtimestamp(status.st_mtime, timezone.utc),
-        Trailer(fields["metadata"], fields["content_type"], fields["crc32"], fields["write_id"]),
-    )
+    trailer = None if text is None else _parse(text)
+    if text is None or trailer is None:
+        raise CorruptDataError(
+            f"{name} is damaged: it is cut off, or its metadata are overwritten, or something else put it there"
+        )
+    return StoredFile(fd, status.st_size - _END.size - len(text), modified_at(status), trailer)
 
 
-def describe(fd: int, key: str) -> ObjectInfo:
-    """Describe a file for a listing; a damaged one with the size of all that is left of it."""
+def modified_at(status: os.stat_result) -> datetime:
+    """Tell when a file was written, aware UTC; the epoch where its file system says what no calendar has."""
     try:
-        info = read_trailer(fd, key).info(key)
-    except CorruptDataError:
-        status = os.fstat(fd)
-        return ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, timezone.utc))
-    return ObjectInfo(key, info.size_bytes, info.last_modified)
+        return datetime.fromtimestamp(status.st_mtime, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, timezone.utc)
+
+
+def _parse(text: bytes) -> Trailer | None:
+    """Read the fields; None where they are not ours."""
+    try:
+        fields = json.loads(text)
+        trailer = Trailer(fields["metadata"], fields["content_type"], fields["crc32"], fields["write_id"])
+        texts = [*trailer.metadata, *trailer.metadata.values(), trailer.content_type, trailer.write_id]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    is_ours = all(isinstance(one, str) for one in texts) and isinstance(trailer.crc, int)
+    return trailer if is_ours else None
 
 
 def _cut_json(fd: int, tail: bytes, file_bytes: int) -> bytes | None:

@@ -32,6 +32,20 @@ class Segment(NamedTuple):
     names: tuple[str, ...]
 
 
+class Listed(NamedTuple):
+    """An object of a listing.
+
+    Attributes:
+        key: of the object.
+        fd: its file, opened, until the next one is asked for; None where it cannot be.
+        status: of the file.
+    """
+
+    key: str
+    fd: int | None
+    status: os.stat_result
+
+
 class Tree:
     """Directories below a root; each path goes from the root's descriptor, so no key leads out of it.
 
@@ -47,6 +61,11 @@ class Tree:
     def close(self) -> None:
         """Let the root go."""
         os.close(self._root_fd)
+
+    def identity(self) -> tuple[int, int]:
+        """Give what tells the root from other directories: the numbers of its device and of its inode."""
+        status = os.fstat(self._root_fd)
+        return status.st_dev, status.st_ino
 
     def open_file(self, key: str) -> int:
         """Open an object's file.
@@ -98,15 +117,12 @@ class Tree:
             else:
                 return
 
-    def walk(self, prefix: str, after: str | None) -> Iterator[tuple[str, int]]:
-        """Give the keys that begin with ``prefix``, ascending by their bytes, each with its file, opened.
+    def walk(self, prefix: str, after: str | None) -> Iterator[Listed]:
+        """Give the objects whose keys begin with ``prefix``, ascending by the bytes of their keys.
 
         Args:
             prefix: plain text.
             after: a key; those up to it are left out.
-
-        Yields:
-            A key and a descriptor, which is closed when the next one is asked for.
         """
         folder, _, start = prefix.rpartition("/")
         after_bytes = after.encode() if after is not None else b""
@@ -114,28 +130,24 @@ class Tree:
         with contextlib.suppress(FileNotFoundError), self._entered(names) as fd:
             yield from self._walk(fd, f"{folder}/" if folder else "", start, after_bytes)
 
-    def children(self, folder: str) -> Iterator[tuple[str, int | None]]:
-        """Give what is directly in a folder, "" for the root, ascending by the bytes of the names.
-
-        Yields:
-            A key and a descriptor, which is closed when the next one is asked for; or a folder and None.
-        """
+    def children(self, folder: str) -> Iterator[Listed | str]:
+        """Give the objects and folders directly in a folder, "" for the root, ascending by the bytes of their names."""
         names = encode_folder(folder, is_folding=self._is_folding)
         before = f"{folder}/" if folder else ""
         with contextlib.suppress(FileNotFoundError), self._entered(names) as fd:
             for segment in sorted(self._segments(fd, (), "")):
                 with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     if not segment.is_folder:
-                        with _opened(fd, segment.names) as file:
-                            yield before + segment.text, file
+                        with _listed(before + segment.text, fd, segment.names) as listed:
+                            yield listed
                     elif self._has_objects(fd, segment):
-                        yield before + segment.text, None
+                        yield before + segment.text
 
     def _has_objects(self, fd: int, segment: Segment) -> bool:
         with _entered(fd, segment.names) as inner, contextlib.closing(self._walk(inner, "", "", b"")) as found:
             return next(found, None) is not None
 
-    def _walk(self, fd: int, before: str, start: str, after: bytes) -> Generator[tuple[str, int], None, None]:
+    def _walk(self, fd: int, before: str, start: str, after: bytes) -> Generator[Listed, None, None]:
         for segment in sorted(self._segments(fd, (), "")):
             order = before.encode() + segment.order
             if not segment.text.startswith(start) or (
@@ -147,8 +159,8 @@ class Tree:
                     with _entered(fd, segment.names) as inner:
                         yield from self._walk(inner, f"{before}{segment.text}/", "", after)
                 else:
-                    with _opened(fd, segment.names) as file:
-                        yield before + segment.text, file
+                    with _listed(before + segment.text, fd, segment.names) as listed:
+                        yield listed
 
     def _segments(self, fd: int, names: tuple[str, ...], text: str) -> Iterator[Segment]:
         """Read a directory, and those in which its long segments go on."""
@@ -222,11 +234,17 @@ def _enter(fd: int, name: str, *, create: bool) -> int:
 
 
 @contextlib.contextmanager
-def _opened(start_fd: int, names: Sequence[str]) -> Iterator[int]:
-    """Open the file of an object, which the last name is of."""
-    with _entered(start_fd, names[:-1]) as folder:
-        fd = open_regular(folder, names[-1])
+def _listed(key: str, start_fd: int, names: Sequence[str]) -> Iterator[Listed]:
+    """Open an object's file for a listing; one that cannot be opened is listed all the same, and hides no other."""
+    with _entered(start_fd, names[:-1]) as folder_fd:
+        try:
+            fd = open_regular(folder_fd, names[-1])
+        except FileNotFoundError:
+            raise
+        except OSError:
+            yield Listed(key, None, os.stat(names[-1], dir_fd=folder_fd, follow_symlinks=False))
+            return
     try:
-        yield fd
+        yield Listed(key, fd, os.fstat(fd))
     finally:
         os.close(fd)

@@ -125,9 +125,10 @@ class S3ArtifactBackend:
         below = delete_all(self._bucket, f"{folder}/")
         return below + (not prefix.endswith("/") and self.delete(folder))
 
-    def copy(self, source: str, dest: str) -> ObjectInfo:
+    def copy(self, source: str, dest: str, *, write_id: str | None = None) -> ObjectInfo:
         """See ``ArtifactBackend.copy``."""
-        return self._copier.copy(check_key(source), check_key(dest), self._sender.ending)
+        request = check_write(dest, {}, None, if_absent=False, write_id=write_id)
+        return self._copier.copy(check_key(source), dest, request.write_id, self._sender.ending)
 
     # Uploads in chunks
 

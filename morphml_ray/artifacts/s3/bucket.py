@@ -277,4 +277,5 @@ def describe(key: str, size_bytes: int, answer: Any) -> ObjectInfo:
         stored.metadata,
         None if stored.crc is None else checksum_text(stored.crc),
         answer.get("ETag"),
+        stored.write_id,
     )

@@ -11,7 +11,7 @@ from morphml_ray.artifacts.checks import MAX_CHUNKS
 from morphml_ray.artifacts.contract import ObjectInfo
 from morphml_ray.artifacts.s3.bucket import Bucket
 from morphml_ray.artifacts.s3.driver_errors import code_of
-from morphml_ray.artifacts.s3.metadata import decode_metadata
+from morphml_ray.artifacts.s3.metadata import KEPT_HEADERS, with_write_id
 from morphml_ray.artifacts.s3.parts import Part, work_on
 from morphml_ray.errors import ConflictError
 
@@ -34,7 +34,7 @@ class Copier:
         self._bucket = bucket
         self._single_bytes = single_bytes
 
-    def copy(self, source: str, dest: str, ending: Ending) -> ObjectInfo:
+    def copy(self, source: str, dest: str, write_id: str, ending: Ending) -> ObjectInfo:
         """Copy an object; see ``ArtifactBackend.copy``."""
         found = self._bucket.head(source)
         if found is None:
@@ -43,35 +43,38 @@ class Copier:
         if source == dest:
             return info
         if info.size_bytes <= self._single_bytes:
-            self._copy_whole(source, dest, answer["ETag"])
+            self._copy_whole(source, dest, write_id, answer)
         else:
-            self._copy_parts(source, dest, info, answer, ending)
-        return info._replace(key=dest, last_modified=datetime.now(timezone.utc), version=None)
+            self._copy_parts(source, dest, write_id, info, answer, ending)
+        return info._replace(key=dest, last_modified=datetime.now(timezone.utc), version=None, write_id=write_id)
 
     def _origin(self, source: str, etag: str) -> dict[str, Any]:
         place = {"Bucket": self._bucket.name, "Key": self._bucket.full_key(source)}
         return {"CopySource": place, "CopySourceIfMatch": etag}
 
-    def _copy_whole(self, source: str, dest: str, etag: str) -> None:
+    def _description(self, write_id: str, answer: Any) -> dict[str, Any]:
+        said = {name: answer[name] for name in ("ContentType", *KEPT_HEADERS) if answer.get(name)}
+        return {**said, "Metadata": with_write_id(answer["Metadata"], write_id), **self._bucket.encryption()}
+
+    def _copy_whole(self, source: str, dest: str, write_id: str, answer: Any) -> None:
         with self._bucket.working(f"copy {source}") as client:
             try:
                 client.copy_object(
                     Bucket=self._bucket.name,
                     Key=self._bucket.full_key(dest),
-                    **self._origin(source, etag),
-                    **self._bucket.encryption(),
+                    MetadataDirective="REPLACE",
+                    **self._origin(source, answer["ETag"]),
+                    **self._description(write_id, answer),
                 )
             except ClientError as error:
                 raise self._explain(source, error) from error
 
-    def _copy_parts(self, source: str, dest: str, info: ObjectInfo, answer: Any, ending: Ending) -> None:
+    def _copy_parts(self, source: str, dest: str, write_id: str, info: ObjectInfo, answer: Any, ending: Ending) -> None:
         with self._bucket.working(f"copy {source}") as client:
             upload = client.create_multipart_upload(
                 Bucket=self._bucket.name,
                 Key=self._bucket.full_key(dest),
-                Metadata=answer["Metadata"],
-                ContentType=info.content_type or "",
-                **self._bucket.encryption(),
+                **self._description(write_id, answer),
             )["UploadId"]
         with ending(dest, upload):
             parts = self._parts(info.size_bytes)
@@ -81,9 +84,9 @@ class Copier:
                 lambda part: self._copy_part(source, dest, upload, parts[part.number], answer["ETag"]),
                 self._bucket.parts_at_once,
             )
-            self._complete(dest, upload, etags, info, answer)
+            self._complete(dest, upload, etags, info._replace(write_id=write_id))
 
-    def _complete(self, dest: str, upload: str, etags: list[str], info: ObjectInfo, answer: Any) -> None:
+    def _complete(self, dest: str, upload: str, etags: list[str], copied: ObjectInfo) -> None:
         listed: Any = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         with self._bucket.working(f"copy to {dest}") as client:
             try:
@@ -92,16 +95,13 @@ class Copier:
                 )
             except ClientError as error:
                 # The answer to the first attempt may have been lost.
-                if code_of(error) != "NoSuchUpload" or not self._is_copied(dest, info, answer):
+                if code_of(error) != "NoSuchUpload" or not self._is_copied(dest, copied):
                     raise
 
-    def _is_copied(self, dest: str, info: ObjectInfo, answer: Any) -> bool:
-        """Tell whether the copy is there: it has the write id of its source, if that has one."""
+    def _is_copied(self, dest: str, copied: ObjectInfo) -> bool:
+        """Tell whether the copy is there."""
         found = self._bucket.head(dest)
-        if found is None or found[0].size_bytes != info.size_bytes:
-            return False
-        write_id = decode_metadata(answer["Metadata"]).write_id
-        return write_id is not None and decode_metadata(found[1]["Metadata"]).write_id == write_id
+        return found is not None and found[0][:2] == (dest, copied.size_bytes) and found[0].write_id == copied.write_id
 
     def _parts(self, size_bytes: int) -> list[Part]:
         part_bytes = max(self._single_bytes, -(-size_bytes // MAX_CHUNKS))

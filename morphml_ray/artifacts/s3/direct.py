@@ -18,6 +18,8 @@ from botocore import exceptions as exc
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 
+from morphml_ray.artifacts.s3.metadata import KEPT_HEADERS
+
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
     from types_boto3_s3.client import S3Client
@@ -171,4 +173,5 @@ def _parse(method: str, answer: Any) -> dict[str, Any] | None:
             name[len(_METADATA) :]: value for name, value in headers.items() if name.lower().startswith(_METADATA)
         },
         "ResponseMetadata": {"HTTPHeaders": {"date": headers.get("Date")}},
+        **{name: headers[header] for name, header in KEPT_HEADERS.items() if header in headers},
     }

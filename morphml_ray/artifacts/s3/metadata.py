@@ -17,6 +17,13 @@ _OURS = "morphml-"
 _JSON = "morphml-json"
 _CRC = "morphml-crc32"
 _WRITE_ID = "morphml-write"
+KEPT_HEADERS = {
+    "CacheControl": "Cache-Control",
+    "ContentDisposition": "Content-Disposition",
+    "ContentEncoding": "Content-Encoding",
+    "ContentLanguage": "Content-Language",
+}
+"""What others may have said of their objects, and a copy says too: as boto3 calls it, and HTTP."""
 _MAX_BYTES = 2048  # of S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 _PLAIN_NAME = re.compile("[a-z0-9][a-z0-9-]*")
 # Without blanks at its ends or side by side, which proxies and signatures fold.
@@ -58,13 +65,18 @@ def encode_metadata(metadata: Mapping[str, str], crc: int | None, write_id: str)
     return headers
 
 
+def with_write_id(headers: Mapping[str, str], write_id: str) -> dict[str, str]:
+    """Give the headers of an object to a copy of it, which is a write of its own."""
+    return {name.lower(): value for name, value in headers.items()} | {_WRITE_ID: write_id}
+
+
 def decode_metadata(headers: Mapping[str, str]) -> Stored:
     """Read the headers, also those that somebody else wrote."""
     named = {name.lower(): value for name, value in headers.items()}
     metadata = {name: _decode_word(value) for name, value in named.items() if not name.startswith(_OURS)}
     try:
         rest = json.loads(named.get(_JSON, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         rest = {}
     if isinstance(rest, dict):
         metadata |= {str(name): str(value) for name, value in rest.items()}

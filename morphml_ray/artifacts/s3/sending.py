@@ -254,4 +254,5 @@ def _info(request: WriteRequest, size_bytes: int, crc: int | None, answer: Any) 
         request.metadata,
         None if crc is None else checksum_text(crc),
         answer.get("ETag"),
+        request.write_id,
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from morphml_ray.artifacts.actor.actor import ArtifactActor
-from morphml_ray.artifacts.actor.batches import FIRST_READ_BYTES, ObjectRange
-from morphml_ray.artifacts.checks import view_bytes
+from morphml_ray.artifacts.actor.batches import BATCH, FIRST_READ_BYTES, ObjectRange
+from morphml_ray.artifacts.checks import check_write, view_bytes
 from morphml_ray.artifacts.file_io import replaced_target, write_all
 from morphml_ray.artifacts.store import ArtifactStore
 from morphml_ray.errors import MorphMLRayError
@@ -18,7 +18,6 @@ from morphml_ray.rpc.call import call
 if TYPE_CHECKING:
     import ray
 
-BATCH = 64
 BATCH_BYTES = 32 * 1024 * 1024
 BATCHES_IN_FLIGHT = 2
 IN_FLIGHT = 16
@@ -93,7 +92,8 @@ def copy_each(store: ArtifactStore, pairs: Sequence[Pair]) -> Iterator[tuple[Pai
     channel = store.channel
 
     def send(batch: list[Pair]) -> "ray.ObjectRef[list[str]]":
-        return channel.submit(call(ArtifactActor.copy_multiple, batch))
+        writes = [(source, check_write(dest, {}, None, if_absent=False, write_id=None)) for source, dest in batch]
+        return channel.submit(call(ArtifactActor.copy_multiple, writes))
 
     for batch, copied in _overlap(store, _batches(pairs), send):
         done = set() if isinstance(copied, Exception) else set(copied)
@@ -111,7 +111,7 @@ def _read_batches(store: ArtifactStore, paths: Sequence[str]) -> Iterator[tuple[
     for batch, found in _overlap(
         store, _batches(paths), lambda batch: channel.submit(call(ArtifactActor.get_small, batch))
     ):
-        yield batch, {} if isinstance(found, Exception) else found
+        yield batch, {} if isinstance(found, Exception) else found[0]
 
 
 def _size_bytes(content: Any) -> int:

@@ -9,6 +9,7 @@ from fsspec.callbacks import DEFAULT_CALLBACK  # type: ignore[import-untyped]  #
 from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]  # the same
 
 from morphml_ray.integrations.fsspec.bulk import (
+    BATCH_BYTES,
     Pair,
     copy_each,
     delete_each,
@@ -65,7 +66,9 @@ class ManyFiles(ArtifactTree):
         ends = ends if isinstance(ends, list) else [ends] * len(paths)
         bounds = list(zip(paths, starts, ends, strict=True))
         plain = [
-            number for number, (_, start, end) in enumerate(bounds) if end is not None and 0 <= (start or 0) <= end
+            number
+            for number, (_, start, end) in enumerate(bounds)
+            if end is not None and 0 <= (start or 0) <= end <= (start or 0) + BATCH_BYTES
         ]
         ranges = [
             (self._strip_protocol(path), start or 0, end - (start or 0))

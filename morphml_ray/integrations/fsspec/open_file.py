@@ -1,10 +1,13 @@
 """A file of the ``morphml://`` file system, open for reading, for writing, or for compressing into it."""
 
+import atexit
 import errno
 import io
 import logging
 import sys
 import tempfile
+import weakref
+from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Any
 
@@ -12,14 +15,26 @@ from fsspec.compression import compr  # type: ignore[import-untyped]  # fsspec c
 from fsspec.spec import AbstractBufferedFile  # type: ignore[import-untyped]  # the same
 from typing_extensions import Buffer
 
-from morphml_ray.artifacts.checks import view_bytes
+from morphml_ray.artifacts.checks import MAX_BATCH_BYTES, view_bytes
+from morphml_ray.artifacts.crc32 import checksum_text, crc32
 from morphml_ray.integrations.fsspec.read_ahead import ReadAhead
 
 READ_BLOCK_BYTES = 16 * 1024 * 1024
+PIECE_BYTES = MAX_BATCH_BYTES
+"""More is read in pieces, so that the actor never holds all of it."""
 SPILL_BYTES = 32 * 1024 * 1024
 """What is written stays in memory up to here; more goes to a temporary file."""
 
 _LOGGER = logging.getLogger(__name__)
+# By their ids: fsspec compares files by asking for their checksums.
+_WRITING: "weakref.WeakValueDictionary[int, ArtifactFile]" = weakref.WeakValueDictionary()
+
+
+@atexit.register
+def _tell_of_open_files() -> None:
+    """Name the files that are still open for writing when Python ends: some of them are never collected as garbage."""
+    for file in list(_WRITING.values()):
+        file.tell_of_end()
 
 
 class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
@@ -50,6 +65,7 @@ class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
         self._is_whole = False
         self._is_broken = False
         self._is_garbage = False
+        self._is_told = False
         self._error_before = None if mode == "rb" else sys.exc_info()[1]
         if mode not in ("rb", "wb", "xb"):
             self.closed = True
@@ -60,6 +76,8 @@ class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
         super().__init__(fs, path, mode, block_size or default, **options)
         if mode == "rb" and isinstance(self.cache, ReadAhead):
             self.cache.ahead = self
+        if mode != "rb":
+            _WRITING[id(self)] = self
 
     # Writing
 
@@ -120,9 +138,19 @@ class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
         del wrapper
         self._is_garbage = True
 
+    def tell_of_end(self) -> None:
+        """Warn that Python ends while this file is open; whoever closes it later is in time all the same."""
+        if not self.closed:
+            self._is_told = True
+            _LOGGER.warning(
+                "%s: what was written is dropped: Python ends, and it is not closed (unless that is still to come)",
+                self.path,
+            )
+
     def _drop(self, why: str) -> None:
         self.discard()
-        _LOGGER.warning("%s: what was written is dropped: %s", self.path, why)
+        if not self._is_told:
+            _LOGGER.warning("%s: what was written is dropped: %s", self.path, why)
 
     def _upload_chunk(self, final: bool = False) -> bool:
         if self._is_broken:
@@ -165,8 +193,22 @@ class ArtifactFile(AbstractBufferedFile):  # type: ignore[misc]  # the same
         return data
 
     def _fetch_range(self, start: int, end: int) -> bytes:
-        data: bytes = self.fs.fetch(self.path, start, end - start, self.kwargs.get("version"))
-        return data
+        version = self.kwargs.get("version")
+        pieces = [
+            self.fs.fetch(self.path, offset, min(PIECE_BYTES, end - offset), version)
+            for offset in range(start, end, PIECE_BYTES)
+        ]
+        if len(pieces) > 1 and sum(map(len, pieces)) == self.size:
+            self._compare(pieces)
+        return b"".join(pieces)
+
+    def _compare(self, pieces: Sequence[bytes]) -> None:
+        """Compare the checksum of the whole, which the actor does where it sees the whole."""
+        crc = 0
+        for piece in pieces:
+            crc = crc32(piece, crc)
+        if self.details["checksum"] not in (None, checksum_text(crc)):
+            raise OSError(errno.EIO, "it is damaged: its checksum differs", self.path)
 
 
 class PackedFile(io.BufferedIOBase):

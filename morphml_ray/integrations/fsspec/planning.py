@@ -92,12 +92,15 @@ def plan_move(files: ArtifactTree, source: Any, dest: Any, *, recursive: bool, m
 
     Raises:
         FileNotFoundError: there is nothing to move.
-        OSError: ``EINVAL``: something would move into itself, or onto another thing that moves too.
+        OSError: ``EINVAL``: something would move into itself, onto another thing that moves too, or beside another one
+            to one place.
     """
     plan = Plan.of(files)
     AbstractFileSystem.copy(plan, source, dest, recursive=recursive, maxdepth=maxdepth, on_error="raise")
     pairs = [(_stripped(path1), _stripped(path2)) for path1, path2 in plan.pairs]
     moved = [(path1, path2) for path1, path2 in pairs if path1 != path2]
+    if len({path2 for _, path2 in moved}) < len(moved):
+        raise OSError(errno.EINVAL, "two of them would be moved onto one", str(dest))
     sources = {path1 for path1, _ in pairs}
     for path1, path2 in moved:
         if path2.startswith(f"{path1}/"):

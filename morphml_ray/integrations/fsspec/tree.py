@@ -89,7 +89,7 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
         raise not_found(path)
 
     def info_of_file(self, path: str) -> Entry:
-        """Describe a file, with its version.
+        """Describe a file, with its version and the checksum of the whole.
 
         Raises:
             FileNotFoundError: there is none.
@@ -99,7 +99,7 @@ class ArtifactTree(AbstractFileSystem):  # type: ignore[misc]  # the same
         found = self._ask(path, lambda store: store.channel.wait(looking)) if _can_be_file(path) else None
         if found is None:
             raise is_directory(path) if self.isdir(path) else not_found(path)
-        return file_entry({"key": path, **describe_object(found), "version": found.version})
+        return file_entry({"key": path, **describe_object(found), "version": found.version, "checksum": found.checksum})
 
     def exists(self, path: str, **_: Any) -> bool:
         """Tell whether there is such a file or directory; an outage is an error, and no False."""
