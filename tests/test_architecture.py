@@ -55,7 +55,10 @@ PUBLIC_NAMES = {
 SQL = ("database/sql/",)
 NEAR_RAY = (
     *("rpc/", "database/manager.py", "database/parts.py", "cache/manager.py", "experiments/", "storage.py"),
-    *(f"artifacts/{name}.py" for name in ("store", "node_actors", "node_channel", "file_transfers", "file_chunks")),
+    *(
+        f"artifacts/{name}.py"
+        for name in ("store", "node_actors", "node_channel", "file_transfers", "file_chunks", "batch_download")
+    ),
     *("artifacts/progress.py", "cli/", "devstack/", "integrations/", "testing/"),
 )
 MAY_IMPORT = {
