@@ -3,9 +3,9 @@
 Databases block and are thread-safe; the actors in front of them run them on bounded threads.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, overload
 
 from morphml_ray.errors import MorphMLRayError
 from morphml_ray.identity import decode_architecture
@@ -26,6 +26,9 @@ ExperimentRef = int | str
 """An experiment's id, or its name; else, where no experiment has that name, the decimal text of its id."""
 
 _MAX_ID = 2**63 - 1
+_ROW_BYTES = 512
+"""What an evaluation takes in memory, roughly, beside what varies most."""
+_VARYING = ("spec", "metrics", "parents", "error_text")
 
 
 def number_of(experiment: ExperimentRef) -> int | None:
@@ -83,15 +86,66 @@ class EncodedEvaluation(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """Roughly what it takes in memory, in bytes."""
-        texts = len(self.metrics) + len(self.parents) + len(self.error_text or "")
-        return 512 + len(self.spec) + texts
+        return _ROW_BYTES + sum(len(getattr(self, name) or "") for name in _VARYING)
+
+
+class EvaluationColumns(Sequence[EncodedEvaluation]):
+    """Evaluations column by column, as they travel and as they are stored: nobody makes rows that nobody asks for.
+
+    Args:
+        columns: by name, all of one length.
+
+    Attributes:
+        columns: the same.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        self.columns = columns
+
+    @classmethod
+    def of(cls, evaluations: Sequence[EncodedEvaluation]) -> "EvaluationColumns":
+        """Turn evaluations; those that are turned already are given as they are."""
+        if isinstance(evaluations, cls):
+            return evaluations
+        turned = zip(*evaluations, strict=True) if evaluations else ((),) * len(EncodedEvaluation._fields)
+        return cls(dict(zip(EncodedEvaluation._fields, turned, strict=True)))
+
+    @property
+    def size_bytes(self) -> int:
+        """Roughly what they take in memory, in bytes."""
+        return _ROW_BYTES * len(self) + sum(len(value or "") for name in _VARYING for value in self.columns[name])
+
+    def __len__(self) -> int:
+        return len(self.columns["write_id"])
+
+    @overload
+    def __getitem__(self, index: int) -> EncodedEvaluation: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[EncodedEvaluation]: ...
+
+    def __getitem__(self, index: int | slice) -> EncodedEvaluation | Sequence[EncodedEvaluation]:
+        if isinstance(index, slice):
+            return EvaluationColumns({name: column[index] for name, column in self.columns.items()})
+        return EncodedEvaluation(*(column[index] for column in self.columns.values()))
+
+    def __iter__(self) -> Iterator[EncodedEvaluation]:
+        return map(EncodedEvaluation._make, zip(*self.columns.values(), strict=True))
 
 
 class SaveUnit(NamedTuple):
-    """Evaluations of one experiment that are stored together, or not at all."""
+    """Evaluations of one experiment that are stored together, or not at all; they travel as ``EvaluationColumns``."""
 
     experiment: ExperimentRef
     evaluations: Sequence[EncodedEvaluation]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unit, (self.experiment, *EvaluationColumns.of(self.evaluations).columns.values())
+
+
+def _unit(experiment: ExperimentRef, *columns: Sequence[Any]) -> SaveUnit:
+    named = dict(zip(EncodedEvaluation._fields, columns, strict=True))
+    return SaveUnit(experiment, EvaluationColumns(named))
 
 
 RECORD_COLUMNS = (
@@ -296,7 +350,8 @@ class Database(DatabaseReads, DatabaseWrites, Protocol):
     """Experiments and their evaluations.
 
     An experiment is named by its id or by its name. Every write can be repeated: the ids that callers make
-    decide, not the number of calls. One thread writes at a time; reads run beside it.
+    decide, not the number of calls. ``max_writers`` threads may save at a time, else one thread writes; reads run
+    beside them.
 
     Every method raises ``BackendUnavailable`` where the server does not answer now; ``ConfigurationError`` where
     no waiting helps.
@@ -311,6 +366,10 @@ class Database(DatabaseReads, DatabaseWrites, Protocol):
     @property
     def is_open(self) -> bool:
         """Whether it was opened, and not closed since."""
+
+    @property
+    def max_writers(self) -> int:
+        """How many threads may call ``save`` at a time."""
 
     def pool_status(self) -> dict[str, int]:
         """Connections: ``size`` at most, ``open`` and ``in_use`` now."""
