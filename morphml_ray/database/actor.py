@@ -18,7 +18,7 @@ from morphml_ray.database.commit_queue import CommitQueue
 from morphml_ray.database.contract import DatabaseReads, DatabaseWrites, SaveUnit
 from morphml_ray.database.outages import OutageNote, public_error
 from morphml_ray.database.time_limit import limited
-from morphml_ray.errors import BackendUnavailable, MorphMLRayError, Overloaded
+from morphml_ray.errors import BackendUnavailable, MorphMLRayError, Overloaded, ValidationError
 from morphml_ray.rpc.call import can_overload, in_group
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
 from morphml_ray.rpc.patience import Patience
@@ -140,11 +140,13 @@ class DatabaseActor:
 
     @in_group(WRITES)
     @can_overload
-    async def save_each(self, unit: SaveUnit, patience_s: float = 0.0) -> list[int | MorphMLRayError]:
-        """Store evaluations of one experiment, each on its own: an id or an error for each."""
-        units = [SaveUnit(unit.experiment, [evaluation]) for evaluation in unit.evaluations]
-        outcomes = await self._save(units, patience_s)
-        return [outcome if isinstance(outcome, MorphMLRayError) else outcome[0] for outcome in outcomes]
+    async def save_each(self, unit: SaveUnit, patience_s: float = 0.0) -> list[MorphMLRayError]:
+        """Store evaluations of one experiment, each on its own; the errors of those that were not stored."""
+        (outcome,) = await self._save([unit], patience_s)
+        if isinstance(outcome, ValidationError) and len(unit.evaluations) > 1:
+            each = [SaveUnit(unit.experiment, [evaluation]) for evaluation in unit.evaluations]
+            return [error for error in await self._save(each, patience_s) if isinstance(error, MorphMLRayError)]
+        return [outcome] * len(unit.evaluations) if isinstance(outcome, MorphMLRayError) else []
 
     async def _save(self, units: Sequence[SaveUnit], patience_s: float) -> Sequence[list[int] | MorphMLRayError]:
         deadline = self._deadline()

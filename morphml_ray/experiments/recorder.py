@@ -24,8 +24,8 @@ MAX_CALL_ROWS = 1_000
 MAX_CALLS = 4
 MAX_WAITING_ROWS = 8_000
 
-_Outcomes: TypeAlias = list[int | MorphMLRayError]
-_Saving: TypeAlias = Call[_Outcomes]
+_Errors: TypeAlias = list[MorphMLRayError]
+_Saving: TypeAlias = Call[_Errors]
 
 
 class Recorder:
@@ -140,7 +140,7 @@ class Recorder:
                 self._changed.notify_all()
 
     def _send_and_settle(self) -> None:
-        calls: list[tuple[_Saving, ray.ObjectRef[_Outcomes] | None]] = []
+        calls: list[tuple[_Saving, ray.ObjectRef[_Errors] | None]] = []
         while True:
             evaluations = self._gather(wait=not calls)
             if evaluations:
@@ -151,12 +151,12 @@ class Recorder:
             if len(calls) >= MAX_CALLS or not evaluations:
                 self._settle(*calls.pop(0))
 
-    def _submit(self, saving: "_Saving") -> "ray.ObjectRef[_Outcomes] | None":
+    def _submit(self, saving: "_Saving") -> "ray.ObjectRef[_Errors] | None":
         """Send a call; None where that failed, and its records with it."""
         try:
             return self._channel.submit(saving)
         except Exception as error:  # noqa: BLE001 - Ray was shut down, or its memory is full: told by flush()
-            self._answer(saving, BackendUnavailable(f"the call could not be sent: {error!r}"))
+            self._fail(saving, BackendUnavailable(f"the call could not be sent: {error!r}"))
             return None
 
     def _gather(self, *, wait: bool) -> list[EncodedEvaluation]:
@@ -169,23 +169,29 @@ class Recorder:
             evaluations, self._waiting = self._waiting[:MAX_CALL_ROWS], self._waiting[MAX_CALL_ROWS:]
             return evaluations
 
-    def _settle(self, saving: "_Saving", ref: "ray.ObjectRef[_Outcomes] | None") -> None:
+    def _settle(self, saving: "_Saving", ref: "ray.ObjectRef[_Errors] | None") -> None:
         """Wait for a call's answer, and again where the actor was overloaded: no record is dropped for that."""
         if ref is None:
             return
         try:
-            self._answer(saving, *self._channel.result_of(saving, ref))
+            self._answer(saving, self._channel.result_of(saving, ref))
         except MorphMLRayError as error:
-            self._answer(saving, error)
+            self._fail(saving, error)
         except Exception as error:  # noqa: BLE001 - the thread must survive to report it
-            self._answer(saving, BackendUnavailable(f"the call failed: {error!r}"))
+            self._fail(saving, BackendUnavailable(f"the call failed: {error!r}"))
 
-    def _answer(self, saving: "_Saving", *outcomes: int | MorphMLRayError) -> None:
-        """Note the outcomes of a call's evaluations; a single error is that of them all."""
-        (unit,) = saving.arguments
-        number = len(unit.evaluations)
-        errors = [outcome for outcome in outcomes if isinstance(outcome, MorphMLRayError)]
+    def _fail(self, saving: "_Saving", error: MorphMLRayError) -> None:
+        """Note that none of a call's evaluations was stored."""
+        self._answer(saving, [error] * _size(saving))
+
+    def _answer(self, saving: "_Saving", errors: "_Errors") -> None:
+        """Note the answer to a call."""
         with self._changed:
-            self._errors.extend(errors * number if len(outcomes) == 1 else errors)
-            self._unanswered -= number
+            self._errors += errors
+            self._unanswered -= _size(saving)
             self._changed.notify_all()
+
+
+def _size(saving: "_Saving") -> int:
+    (unit,) = saving.arguments
+    return len(unit.evaluations)

@@ -1,9 +1,9 @@
 """A batch as it comes in: its rows as columns, and what became of them the short way.
 
 The short way stores, in one go and asking nothing, what is new and stands alone: the first evaluation, in its batch and
-anywhere, of an architecture that nobody had. It can be no hit, no replicate and no member of a group that must be ranked
-anew, and what repeats a write has an architecture that is there. All the rest goes the way of the rounds
-(``saving.py``), within the same transaction.
+at all, of an architecture that nobody had. It is no hit, no replicate and no member of a group to be ranked anew; what
+repeats a write has an architecture that is there. All else goes the way of the rounds (``saving.py``), within the same
+transaction.
 """
 
 from collections.abc import Mapping, Sequence

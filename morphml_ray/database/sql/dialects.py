@@ -153,8 +153,12 @@ class PostgresDialect:
             left_s = LONGEST_WAIT_S if limit is None else min(limit.left_s, LONGEST_WAIT_S)
             options["connect_timeout"] = max(LEAST_CONNECT_S, ceil(left_s))
 
-        ping = engine.dialect.do_ping
-        engine.dialect.do_ping = lambda raw: raw.is_in_use() or ping(raw)  # type: ignore[method-assign, attr-defined]  # ours
+        ask = engine.dialect.do_ping
+
+        def ping(raw: Any) -> bool:
+            return raw.is_in_use() or ask(raw)
+
+        engine.dialect.do_ping = ping  # type: ignore[assignment, method-assign]  # as its own subclasses do
         return engine
 
     def acquire(self, url: str) -> None:

@@ -11,7 +11,7 @@ _ZERO = sa.literal_column("0", sa.Integer)
 
 
 def same_group(one: sa.FromClause, other: sa.FromClause) -> list[sa.ColumnElement[bool]]:
-    """Say that evaluations of ``one`` are of the group that a row of ``other`` names; through an architecture's index."""
+    """Say that evaluations of ``one`` are of the group that a row of ``other`` names; an index finds them."""
     columns = [one.c[name] == other.c[name] for name in GROUP]
     return [*columns, in_experiment(one, sa.cast(other.c.experiment_id, sa.BigInteger))]
 

@@ -87,7 +87,7 @@ _SAVE = f"""
     SELECT array_agg(ord ORDER BY ord) FILTER (WHERE id_of_architecture IS NULL),
         CASE WHEN count(*) < %(size)s THEN array_agg(ord ORDER BY ord) END, array_agg(id ORDER BY id),
         (SELECT array_agg(id) FROM locked), (SELECT array_agg(fitness_sign) FROM locked)
-    FROM placed"""
+    FROM placed"""  # noqa: S608 - names of our own columns
 _SAVE_SUCCESSES, _SAVE_ALL = (_SAVE.format(count_failures=one) for one in ("", _COUNT_FAILURES))
 
 
