@@ -42,11 +42,8 @@ _INSERT_ARCHITECTURES = """
     INSERT INTO architectures (key, spec, codec, n_nodes, n_edges, created_at) VALUES %s RETURNING id"""
 _INSERT_EVALUATIONS = """
     INSERT INTO evaluations (write_id, experiment_id, architecture_id, protocol_hash, fidelity_key, seed_key,
-      replicate, status, fitness, rank_loss, metrics, generation, worker_id, duration_s, finished_at)
+      replicate, status, fitness, rank_loss, metrics, generation, worker_id, duration_s, parents, finished_at)
     VALUES %s RETURNING id"""
-_INSERT_PROPOSALS = """
-    INSERT INTO proposals (write_id, experiment_id, architecture_id, evaluation_id, outcome, generation, parents)
-    VALUES %s"""
 
 
 def create_schema(url: str) -> int:
@@ -93,16 +90,11 @@ class ExecuteValues:
         rows = [
             (
                 *(e.write_id, self.experiment_id, key, e.protocol_hash, e.fidelity_key, e.seed_key, 0, e.status),
-                *(e.fitness, -(e.fitness or 0.0), e.metrics, e.generation, e.worker_id, e.duration_s, now),
+                *(e.fitness, -(e.fitness or 0.0), e.metrics, e.generation, e.worker_id, e.duration_s, e.parents, now),
             )
             for e, key in zip(batch, keys, strict=True)
         ]
-        ids = [row[0] for row in insert(_INSERT_EVALUATIONS, rows, fetch=True)]
-        rows = [
-            (e.write_id, self.experiment_id, key, number, "miss", e.generation, e.parents)
-            for e, key, number in zip(batch, keys, ids, strict=True)
-        ]
-        insert(_INSERT_PROPOSALS, rows)
+        insert(_INSERT_EVALUATIONS, rows, fetch=True)
 
 
 def prepared_batches(workload: Workload) -> Callable[[], list[EncodedEvaluation]]:

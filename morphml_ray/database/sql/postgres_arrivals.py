@@ -29,7 +29,7 @@ def _types() -> Mapping[str, str]:
 
 
 _ROWS = _types()
-_NUMBERED = [name for name in _ROWS if name not in ARCHITECTURE_FIELDS or name == "key"]
+_PLACED = ("experiment_id", *STORED_FIELDS)
 _PLAIN = [name for name in STORED_FIELDS if name not in _TEXTS]
 
 
@@ -62,13 +62,11 @@ _SAVE = f"""
         SELECT found.id, found.fitness_sign FROM (SELECT count(*) AS done FROM added) AS waited, experiments AS found
         WHERE found.id = ANY (%(experiments)s::bigint[]) AND NOT found.is_deleted AND waited.done >= 0
         ORDER BY found.id FOR NO KEY UPDATE OF found),
-    numbered AS (
-        SELECT known.*, nextval('evaluations_id_seq') AS id FROM (
-            SELECT {_join(_NUMBERED, "rows.{0}")}, ord, fitness_sign
-            FROM rows JOIN locked ON locked.id = rows.experiment_id ORDER BY ord) AS known),
     placed AS (
-        SELECT numbered.*, added.id AS id_of_architecture
-        FROM numbered LEFT JOIN added ON added.key = numbered.key AND numbered.may_store),
+        SELECT known.*, nextval('evaluations_id_seq') AS id FROM (
+            SELECT ord, fitness_sign, added.id AS id_of_architecture, {_join(_PLACED, "rows.{0}")}
+            FROM rows JOIN locked ON locked.id = rows.experiment_id
+            LEFT JOIN added ON added.key = rows.key AND rows.may_store ORDER BY ord) AS known),
     stored AS (
         INSERT INTO evaluations (id, experiment_id, architecture_id, replicate, fitness, rank_loss, finished_at,
             {_join(_PLAIN)})

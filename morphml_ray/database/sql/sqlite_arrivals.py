@@ -1,6 +1,7 @@
 """The short way on SQLite: the one writer knows the next ids, so rows are inserted and nothing is looked up again."""
 
 import json
+import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
@@ -8,13 +9,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from morphml_ray.database.sql.arrivals import ARCHITECTURE_FIELDS, STORED_FIELDS, Arrivals, Stored
-from morphml_ray.database.sql.driver_errors import sending
+from morphml_ray.database.sql.driver_errors import driving
 from morphml_ray.database.sql.totals import Totals
 
-_FIND_EXPERIMENTS = """
-    SELECT id, fitness_sign FROM experiments WHERE id IN (SELECT value FROM json_each(?)) AND NOT is_deleted"""
-_FIND_KEYS = "SELECT key FROM architectures WHERE key IN (SELECT value FROM json_each(?))"
-_LAST_IDS = "SELECT name, seq FROM sqlite_sequence WHERE name IN ('architectures', 'evaluations')"
+_LOOK = """
+    SELECT 'experiment', id, fitness_sign FROM experiments
+    WHERE id IN (SELECT value FROM json_each(:experiments)) AND NOT is_deleted
+    UNION ALL SELECT 'last', name, seq FROM sqlite_sequence
+    UNION ALL SELECT 'key', key, NULL FROM architectures WHERE key IN (SELECT value FROM json_each(:keys))"""
+"""What the short way must know, in one question."""
 
 
 def _insert(table: str, *names: str) -> str:
@@ -42,22 +45,18 @@ def save_arrivals(
         now: when they came, as it is stored.
         totals: what is stored is counted there.
     """
-    signs: dict[int, int] = dict(_ask(connection, _FIND_EXPERIMENTS, experiments))
-    last: dict[str, int] = dict(_ask(connection, _LAST_IDS))
-    known = [index for index, number in enumerate(rows.experiment_ids) if number in signs]
-    ids = _number(known, last.get("evaluations", 0))
-    places = _number(_new_architectures(connection, rows, known), last.get("architectures", 0))
-    stored = [index for index in places if rows.may_store[index]]
-    with sending():
+    with driving(connection) as driver:
+        signs, last, known_keys = _look(driver, rows, experiments)
+        known = [index for index, number in enumerate(rows.experiment_ids) if number in signs]
+        ids = _number(known, last.get("evaluations", 0))
+        keys = rows.columns["key"]
+        first = {keys[index]: index for index in reversed(known) if keys[index] not in known_keys}
+        places = _number(sorted(first.values()), last.get("architectures", 0))
+        stored = [index for index in places if rows.may_store[index]]
+        picked = _columns(rows, ARCHITECTURE_FIELDS, places)
+        _insert_all(driver, _INSERT_ARCHITECTURES, places.values(), repeat(now), *picked)
         _insert_all(
-            connection,
-            _INSERT_ARCHITECTURES,
-            places.values(),
-            repeat(now),
-            *_columns(rows, ARCHITECTURE_FIELDS, places),
-        )
-        _insert_all(
-            connection,
+            driver,
             _INSERT_EVALUATIONS,
             (ids[index] for index in stored),
             (places[index] for index in stored),
@@ -72,21 +71,19 @@ def save_arrivals(
     return Stored(signs, ids, sorted(set(known).difference(stored)))
 
 
-def _ask(connection: sa.Connection, question: str, *parameters: object) -> list[tuple[Any, ...]]:
-    return list(map(tuple, connection.exec_driver_sql(question, tuple(map(json.dumps, parameters)))))
+def _look(
+    driver: sqlite3.Connection, rows: Arrivals, experiments: Sequence[int]
+) -> tuple[Mapping[int, int], Mapping[str, int], Mapping[str, None]]:
+    """Find the signs of experiments, the last ids, and the keys that are there."""
+    found: dict[str, dict[Any, Any]] = {"experiment": {}, "last": {}, "key": {}}
+    asked = {"experiments": json.dumps(experiments), "keys": json.dumps(rows.columns["key"])}
+    for kind, name, value in driver.execute(_LOOK, asked):
+        found[kind][name] = value
+    return found["experiment"], found["last"], found["key"]
 
 
 def _number(indexes: Sequence[int], last: int) -> dict[int, int]:
     return dict(zip(indexes, range(last + 1, last + 1 + len(indexes)), strict=True))
-
-
-def _new_architectures(connection: sa.Connection, rows: Arrivals, known: Sequence[int]) -> list[int]:
-    """Give the rows that name an architecture first, here and at all."""
-    keys = rows.columns["key"]
-    first = {keys[index]: index for index in reversed(known)}
-    for (key,) in _ask(connection, _FIND_KEYS, list(first)):
-        del first[key]
-    return sorted(first.values())
 
 
 def _columns(rows: Arrivals, names: Sequence[str], indexes: Collection[int]) -> Iterator[Iterable[Any]]:
@@ -102,7 +99,7 @@ def _losses(rows: Arrivals, indexes: Sequence[int], signs: Mapping[int, int]) ->
         yield None if fitness is None else fitness * signs[rows.experiment_ids[index]]
 
 
-def _insert_all(connection: sa.Connection, statement: str, *columns: Iterable[Any]) -> None:
+def _insert_all(driver: sqlite3.Connection, statement: str, *columns: Iterable[Any]) -> None:
     rows = list(zip(*columns, strict=False))  # some repeat one value without an end
     if rows:
-        connection.exec_driver_sql(statement, rows)
+        driver.executemany(statement, rows)
