@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -55,7 +56,7 @@ def upgraded(database_url: str) -> Iterator[SqlDatabase]:
 
 
 def fill(connection: sa.Connection, number: int) -> None:
-    shared = {"experiment": number, "now": "2026-11-24 12:00:00.000000"}
+    shared: dict[str, Any] = {"experiment": number, "now": "2026-11-24 12:00:00.000000"}
     if connection.dialect.name == "postgresql":
         shared["now"] += "+00"
 
