@@ -3,6 +3,7 @@
 The arrays are written here, as the server reads them: the driver would make an object of each value.
 """
 
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,7 @@ from morphml_ray.database.sql.driver_errors import sending
 from morphml_ray.database.sql.schema import architectures, evaluations
 
 _TEXTS = {"spec": "text", "fitness": "text"}
-"""What is no text in its column: bytes come in hexadecimal digits, and a fitness is added up as it is written."""
+"""What is no text in its column: bytes come as base64, and a fitness is added up as it is written."""
 
 
 def _types() -> Mapping[str, str]:
@@ -52,7 +53,7 @@ _SAVE = f"""
         SELECT * FROM unnest({_join(_ROWS, "%({0})s::{1}[]")}) WITH ORDINALITY AS rows ({_join(_ROWS)}, ord)),
     added AS (
         INSERT INTO architectures ({_join(ARCHITECTURE_FIELDS)}, created_at)
-        SELECT DISTINCT ON (key) {_join(ARCHITECTURE_FIELDS).replace("spec", "decode(spec, 'hex')")},
+        SELECT DISTINCT ON (key) {_join(ARCHITECTURE_FIELDS).replace("spec", "decode(spec, 'base64')")},
             %(now)s::timestamptz
         FROM rows WHERE experiment_id IN (
             SELECT id FROM experiments WHERE id = ANY (%(experiments)s::bigint[]) AND NOT is_deleted)
@@ -112,7 +113,7 @@ def save_arrivals(connection: sa.Connection, rows: Arrivals, experiments: Sequen
 def _array(values: Sequence[Any]) -> str:
     """Write an array; most columns of a batch hold one value again and again."""
     distinct = set(values)
-    if len(distinct) == 1:
+    if len(distinct) == 1 and not isinstance(values[0], float):  # of the two zeros a set keeps one
         return "{" + ",".join([_element(*distinct)] * len(values)) + "}"
     return "{" + ",".join(map(_element, values)) + "}"
 
@@ -122,5 +123,5 @@ def _element(value: Any) -> str:
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
     if isinstance(value, bytes):
-        return value.hex() or '""'
+        return b2a_base64(value, newline=False).decode() or '""'
     return "NULL" if value is None else repr(value)
