@@ -3,8 +3,10 @@
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import socket
+import sqlite3
 import threading
 import warnings
 import zlib
@@ -42,11 +44,8 @@ _INSERT_ARCHITECTURES = """
     INSERT INTO architectures (key, spec, codec, n_nodes, n_edges, created_at) VALUES %s RETURNING id"""
 _INSERT_EVALUATIONS = """
     INSERT INTO evaluations (write_id, experiment_id, architecture_id, protocol_hash, fidelity_key, seed_key,
-      replicate, status, fitness, rank_loss, metrics, generation, worker_id, duration_s, finished_at)
+      replicate, status, fitness, rank_loss, metrics, generation, worker_id, duration_s, parents, finished_at)
     VALUES %s RETURNING id"""
-_INSERT_PROPOSALS = """
-    INSERT INTO proposals (write_id, experiment_id, architecture_id, evaluation_id, outcome, generation, parents)
-    VALUES %s"""
 
 
 def create_schema(url: str) -> int:
@@ -93,16 +92,66 @@ class ExecuteValues:
         rows = [
             (
                 *(e.write_id, self.experiment_id, key, e.protocol_hash, e.fidelity_key, e.seed_key, 0, e.status),
-                *(e.fitness, -(e.fitness or 0.0), e.metrics, e.generation, e.worker_id, e.duration_s, now),
+                *(e.fitness, -(e.fitness or 0.0), e.metrics, e.generation, e.worker_id, e.duration_s, e.parents, now),
             )
             for e, key in zip(batch, keys, strict=True)
         ]
-        ids = [row[0] for row in insert(_INSERT_EVALUATIONS, rows, fetch=True)]
+        insert(_INSERT_EVALUATIONS, rows, fetch=True)
+
+
+_ARCHITECTURE_ROW = (
+    "INSERT INTO architectures (id, key, spec, codec, n_nodes, n_edges, created_at) VALUES (?,?,?,?,?,?,?)"
+)
+_EVALUATION_ROW = """
+    INSERT INTO evaluations (id, write_id, experiment_id, architecture_id, protocol_hash, fidelity_key, seed_key,
+      replicate, status, fitness, rank_loss, metrics, generation, worker_id, duration_s, parents, finished_at)
+    VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"""
+
+
+@dataclass(frozen=True)
+class Executemany:
+    """sqlite3's ``executemany``: one connection, ``POOL`` rows a table and commit, no question asked.
+
+    Attributes:
+        path: of a file with our tables.
+        experiment_id: of an experiment in it.
+    """
+
+    path: str
+    experiment_id: int
+
+    @contextlib.contextmanager
+    def session(self, workload: Workload) -> Iterator[Callable[[], int]]:
+        """See ``Pattern``."""
+        batches = prepared_batches(workload)
+        with contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM evaluations").fetchone()
+            ids = itertools.count(last + 1)
+
+            def step() -> int:
+                connection.execute("BEGIN")
+                self._insert(connection, batches(), ids)
+                connection.execute("COMMIT")
+                return POOL
+
+            yield step
+
+    def _insert(self, connection: sqlite3.Connection, batch: list[EncodedEvaluation], ids: Iterator[int]) -> None:
+        now = str(datetime.now(timezone.utc))
+        numbered = list(zip(ids, batch, strict=False))
+        connection.executemany(
+            _ARCHITECTURE_ROW, [(n, e.key, e.spec, e.codec, e.n_nodes, e.n_edges, now) for n, e in numbered]
+        )
         rows = [
-            (e.write_id, self.experiment_id, key, number, "miss", e.generation, e.parents)
-            for e, key, number in zip(batch, keys, ids, strict=True)
+            (
+                *(n, e.write_id, self.experiment_id, n, e.protocol_hash, e.fidelity_key, e.seed_key, 0, e.status),
+                *(e.fitness, -(e.fitness or 0.0), e.metrics, e.generation, e.worker_id, e.duration_s, e.parents, now),
+            )
+            for n, e in numbered
         ]
-        insert(_INSERT_PROPOSALS, rows)
+        connection.executemany(_EVALUATION_ROW, rows)
 
 
 def prepared_batches(workload: Workload) -> Callable[[], list[EncodedEvaluation]]:

@@ -57,6 +57,34 @@ class Target:
     peer_workers: int | None = None
 
 
+@dataclass(frozen=True)
+class LoneTarget:
+    """What one worker may wait for a result: an empty call, and so many times what saving it directly takes.
+
+    Attributes:
+        title: what is compared.
+        ours: label of our pattern.
+        call: label of the empty call.
+        direct: label of the direct save.
+        factor: how many times.
+    """
+
+    title: str
+    ours: str
+    call: str
+    direct: str
+    factor: float
+
+
+def judge_lone(target: LoneTarget, rates: Rates) -> str:
+    """Write one line: what it may take over what it takes, met or missed."""
+    ours, call, direct = (rates.get(label, 1) for label in (target.ours, target.call, target.direct))
+    if not ours or not call or not direct:
+        return f"{'not measured':>12}  {'':>6}  {'':>6}  {target.title}"
+    ratio = ours * (1 / call + target.factor / direct)
+    return verdict(target.title, ratio, 1.0, is_met=ratio >= 1)
+
+
 def judge(target: Target, rates: Rates) -> str:
     """Write one line: the ratio measured, the ratio wanted, met or missed."""
     ours = rates.get(target.ours, target.workers)

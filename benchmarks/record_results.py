@@ -18,8 +18,8 @@ import machine
 import ray
 from crew import Crew, Pattern, local_ray, private_reference, scratch_directory
 from patterns import Blocking, Bulk, NoOpEncoding, NoOpReady, NoOpSmall, Recording, start_no_op
-from peers import ExecuteValues, OptunaJournal, OwnConnection, create_schema, optuna_proxy
-from rates import Rates, Target, judge, verdicts
+from peers import Executemany, ExecuteValues, OptunaJournal, OwnConnection, create_schema, optuna_proxy
+from rates import LoneTarget, Rates, Target, judge, judge_lone, verdicts
 from workload import OBJECTIVES
 
 import morphml_ray as mr
@@ -35,24 +35,36 @@ BULK = "{}: save_architectures, 1,000 a call"
 OWN_CONNECTION = "{}: SQLAlchemy, a connection and commit each"
 VALUES_READY = "PostgreSQL: execute_values, rows made beforehand"
 VALUES_ENCODING = "PostgreSQL: execute_values, encoding each row"
+EXECUTEMANY = "SQLite: executemany, rows made beforehand"
 OPTUNA_PROXY = "PostgreSQL: Optuna GrpcStorageProxy"
 OPTUNA_JOURNAL = "file: Optuna JournalStorage"
 
 TARGET_WORKERS = 8
 TARGETS = (
     *(
-        Target(f"{database}: blocking saves / {no_op}, W = 8", BLOCKING.format(database), no_op, 0.8, TARGET_WORKERS)
-        for database, no_op in itertools.product((SQLITE, POSTGRESQL), (NO_OP_ENCODING, NO_OP_READY, NO_OP_SMALL))
-    ),
-    *(
-        Target(f"recorder() / {peer}, W = 8", RECORDER.format(POSTGRESQL), peer, least, TARGET_WORKERS, peer_workers)
-        for peer, least, peer_workers in (
-            (OWN_CONNECTION.format(POSTGRESQL), 5.0, None),
-            (VALUES_READY, 0.5, 1),
-            (VALUES_ENCODING, 0.5, 1),
-            (OPTUNA_PROXY, 10.0, None),
+        Target(f"{database}: blocking saves / {NO_OP_ENCODING}, W = 8", ours, NO_OP_ENCODING, least, TARGET_WORKERS)
+        for database, ours, least in (
+            (SQLITE, BLOCKING.format(SQLITE), 0.8),
+            (POSTGRESQL, BLOCKING.format(POSTGRESQL), 0.65),
         )
     ),
+    *(
+        Target(f"recorder() / {peer}, W = 8", RECORDER.format(database), peer, least, TARGET_WORKERS, peer_workers)
+        for database, peer, least, peer_workers in (
+            (POSTGRESQL, VALUES_READY, 1.5, 1),
+            (POSTGRESQL, OWN_CONNECTION.format(POSTGRESQL), 15.0, None),
+            (POSTGRESQL, OPTUNA_PROXY, 10.0, None),
+            (SQLITE, EXECUTEMANY, 0.6, 1),
+        )
+    ),
+)
+LONE_TARGETS = tuple(
+    LoneTarget(
+        f"{database}: an empty call and 1.2 direct saves / a blocking save, W = 1",
+        *(BLOCKING.format(database), NO_OP_ENCODING, OWN_CONNECTION.format(database)),
+        factor=1.2,
+    )
+    for database in (SQLITE, POSTGRESQL)
 )
 
 
@@ -130,6 +142,12 @@ def values_contenders(postgres: PostgresServer) -> list[Contender]:
     ]
 
 
+def executemany_contender(path: Path) -> Contender:
+    """Prepare ``executemany``, in a file of its own."""
+    experiment_id = create_schema(f"sqlite:///{path}")
+    return Contender(EXECUTEMANY, lambda: Executemany(str(path), experiment_id), is_single=True)
+
+
 def journal_contender(directory: Path) -> Contender:
     """Prepare Optuna's journal; each measurement gets a file of its own, because every worker replays all of it."""
     numbers = itertools.count(1)
@@ -160,6 +178,7 @@ def all_contenders(directory: Path, postgres: PostgresServer) -> Iterator[list[C
             *started.enter_context(our_contenders(SQLITE, files[0])),
             *started.enter_context(our_contenders(POSTGRESQL, reference)),
             *values_contenders(postgres),
+            executemany_contender(directory / "executemany.db"),
             connection_contender(SQLITE, files[1], files[1]),
             connection_contender(POSTGRESQL, with_driver(theirs), theirs),
             Contender(OPTUNA_PROXY, lambda: proxy),
@@ -210,7 +229,9 @@ def main() -> None:
             with all_contenders(directory, stack.postgres) as contenders:
                 chosen = [contender for contender in contenders if args.only in contender.label]
                 rates = measure_all(chosen, crew, args)
-    print(f"\n{rates.table()}\n\n{verdicts(judge(target, rates) for target in TARGETS)}")
+    judged = (judge(target, rates) for target in TARGETS)
+    judged_alone = (judge_lone(target, rates) for target in LONE_TARGETS)
+    print(f"\n{rates.table()}\n\n{verdicts([*judged, *judged_alone])}")
 
 
 if __name__ == "__main__":

@@ -234,7 +234,8 @@ def _meet_cache(visit: Visit, config: StorageConfig, name: str, namespace: str) 
     # Storages on one server have keys of their own.
     prefix = DEFAULT_PREFIX if name == DEFAULT_NAME else f"{DEFAULT_PREFIX}:{name}"
     address = cache_address(name, namespace)
-    return visit.meet(CacheActor, address, lambda: cache_settings(config, prefix), is_stated=config.is_cache_stated)
+    is_stated = config.is_cache_stated or "root" in config.model_fields_set
+    return visit.meet(CacheActor, address, lambda: cache_settings(config, prefix), is_stated=is_stated)
 
 
 def _ask_health(handle: "ActorHandle[Any]") -> "ray.ObjectRef[dict[str, Any]]":

@@ -6,10 +6,9 @@ from typing import Any
 STATEMENT = """
     SELECT e.id, CAST(e.write_id AS TEXT) AS write_id, a.key, a.spec, a.codec, a.n_nodes, a.n_edges, e.protocol_hash,
            e.fidelity_key, e.seed_key, e.replicate, e.status, e.fitness, CAST(e.metrics AS TEXT) AS metrics,
-           e.generation, e.worker_id, e.duration_s, e.error_class, e.error_text, CAST(p.parents AS TEXT) AS parents
+           e.generation, e.worker_id, e.duration_s, e.error_class, e.error_text, CAST(e.parents AS TEXT) AS parents
     FROM evaluations e
     JOIN architectures a ON a.id = e.architecture_id
-    LEFT JOIN proposals p ON p.write_id = e.write_id
     WHERE e.experiment_id = {experiment}
     ORDER BY e.id
 """

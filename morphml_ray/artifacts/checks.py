@@ -4,11 +4,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal, get_args
 
 from typing_extensions import Buffer
 
 from morphml_ray.artifacts.write_id import new_write_id
 from morphml_ray.errors import ValidationError
+from morphml_ray.model.arguments import count, word
+
+PresignMethod = Literal["get_object", "put_object"]
+PRESIGNED: tuple[PresignMethod, ...] = get_args(PresignMethod)
 
 MAX_KEY_BYTES = 1024  # of S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 MIN_CHUNK_BYTES = 5 * 1024 * 1024  # of S3, for all parts but the last
@@ -52,7 +57,7 @@ def check_write(
     """
     if write_id is not None and not _WRITE_ID.fullmatch(write_id):
         raise ValidationError("a write id has 1 to 64 of A-Z, a-z, 0-9 and -")
-    check_content_type(content_type)
+    content_type = check_content_type(content_type)
     return WriteRequest(check_key(key), check_metadata(metadata), content_type, if_absent, write_id or new_write_id())
 
 
@@ -137,36 +142,37 @@ def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return {str.__str__(name): str.__str__(value) for name, value in metadata.items()}
 
 
-def check_content_type(content_type: str | None) -> None:
-    """Check a media type.
+def check_content_type(content_type: str | None) -> str | None:
+    """Check a media type, and give it as a plain text.
 
     Raises:
         ValidationError: it is no line of printable ASCII.
     """
-    if content_type is not None and not (
+    if content_type is None:
+        return None
+    if not (
         isinstance(content_type, str) and content_type.isascii() and content_type.isprintable() and content_type.strip()
     ):
         raise ValidationError(f"the content type {content_type!r} must be a media type, as in application/json")
+    return str.__str__(content_type)
 
 
-def check_range(offset: int, length: int | None) -> None:
-    """Check what part of an object to read.
-
-    Raises:
-        ValidationError: a number is negative.
-    """
-    if offset < 0 or (length is not None and length < 0):
-        raise ValidationError(f"offset={offset} and length={length} must not be negative")
-
-
-def check_limit(limit: int | None) -> None:
-    """Check how much is to be listed.
+def check_range(offset: int, length: int | None) -> tuple[int, int | None]:
+    """Check what part of an object to read, and give it as plain numbers.
 
     Raises:
-        ValidationError: it is nothing, or less.
+        ValidationError: a number is none, or negative.
     """
-    if limit is not None and limit < 1:
-        raise ValidationError(f"limit={limit} must be at least 1")
+    return count(offset, "offset"), None if length is None else count(length, "length")
+
+
+def check_limit(limit: int | None) -> int | None:
+    """Check how much is to be listed, and give it as a plain number.
+
+    Raises:
+        ValidationError: it is nothing, or less, or no number.
+    """
+    return None if limit is None else count(limit, "limit", 1)
 
 
 def check_call_bytes(size_bytes: int, what: str, remedy: str) -> None:
@@ -194,16 +200,17 @@ def check_chunk_bytes(chunk_bytes: int) -> None:
         raise ValidationError(f"chunk_bytes={chunk_bytes}: all chunks but the last have {MIN_CHUNK_BYTES} or more")
 
 
-def check_presign(expires_s: int, method: str) -> None:
-    """Check what a presigned URL may be.
+def check_presign(expires_s: int, method: str) -> tuple[int, PresignMethod]:
+    """Check what a presigned URL may be, and give it as a plain number and word.
 
     Raises:
         ValidationError: it would do something else than reading or writing one object, or last too long.
     """
-    if method not in ("get_object", "put_object"):
+    if method not in PRESIGNED:
         raise ValidationError(f"method={method!r}: only get_object and put_object can be presigned")
-    if not 0 < expires_s <= MAX_PRESIGN_S:
-        raise ValidationError(f"expires_s={expires_s} must be between 1 and {MAX_PRESIGN_S} (seven days)")
+    if count(expires_s, "expires_s", 1) > MAX_PRESIGN_S:
+        raise ValidationError(f"expires_s={expires_s} must be at most {MAX_PRESIGN_S} (seven days)")
+    return count(expires_s, "expires_s", 1), word(method, "method", PRESIGNED)
 
 
 def view_bytes(data: Buffer) -> memoryview:
@@ -220,8 +227,11 @@ def view_bytes(data: Buffer) -> memoryview:
                 "the array a dtype of numbers or of fixed-length texts, or pickle it"
             )
         return view.cast("B") if view.nbytes else memoryview(b"")
-    except TypeError as error:
-        raise ValidationError(f"data must be bytes or have a contiguous buffer, not {type(data).__name__}") from error
+    except (TypeError, ValueError) as error:  # the second of numpy, for datetime64 and types that are no numbers of C
+        raise ValidationError(
+            f"data must be bytes or have a contiguous buffer, not {type(data).__name__} ({error}): of an array give "
+            "array.tobytes(), or save it with numpy.save"
+        ) from error
 
 
 def _check_text(text: str, noun: str) -> None:

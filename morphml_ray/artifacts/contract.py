@@ -3,16 +3,15 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from typing_extensions import Buffer
 
-from morphml_ray.artifacts.checks import CHUNK_BYTES, NO_METADATA
+from morphml_ray.artifacts.checks import CHUNK_BYTES, NO_METADATA, PresignMethod
 
 Advance = Callable[[int], None]
 """Is told, one call at a time, how many more bytes have passed; an error it raises ends the transfer."""
 
-PresignMethod = Literal["get_object", "put_object"]
 UploadId = str
 """Names an upload in chunks; opaque."""
 

@@ -11,6 +11,7 @@ from typing_extensions import Buffer, Self
 from morphml_ray.artifacts.actor.actor import ArtifactActor, ArtifactSettings
 from morphml_ray.artifacts.batch_download import BatchDownload
 from morphml_ray.artifacts.checks import (
+    PresignMethod,
     check_call_bytes,
     check_folder,
     check_key,
@@ -21,7 +22,7 @@ from morphml_ray.artifacts.checks import (
     check_write,
     view_bytes,
 )
-from morphml_ray.artifacts.contract import ArtifactBackend, PresignMethod
+from morphml_ray.artifacts.contract import ArtifactBackend
 from morphml_ray.artifacts.file_transfers import FileDownload, FileUpload, absolute
 from morphml_ray.artifacts.node_actors import ArtifactActors, open_artifacts
 from morphml_ray.artifacts.node_channel import ArtifactChannel
@@ -206,8 +207,7 @@ class ArtifactStore:
             NotFoundError: there is no such object.
             CorruptDataError: the whole was read, and its checksum differs.
         """
-        check_range(offset, length)
-        return call(ArtifactActor.get, check_key(s3_key), offset, length)
+        return call(ArtifactActor.get, check_key(s3_key), *check_range(offset, length))
 
     @remote_method
     def upload_multiple(self, objects: Mapping[str, Buffer]) -> Call[list[str]]:
@@ -255,8 +255,7 @@ class ArtifactStore:
     @remote_method
     def list_objects(self, prefix: str = "", max_keys: int | None = None) -> Call[list[dict[str, Any]]]:
         """List the objects whose keys begin with ``prefix``, all pages: dicts of key, size, last_modified (UTC)."""
-        check_limit(max_keys)
-        return call(ArtifactActor.list_objects, check_prefix(prefix), max_keys)
+        return call(ArtifactActor.list_objects, check_prefix(prefix), check_limit(max_keys))
 
     @remote_method
     def list_keys(self, prefix: str = "") -> Call[list[str]]:
@@ -276,8 +275,8 @@ class ArtifactStore:
             ValidationError: ``method`` is neither "get_object" nor "put_object", or the time is too long.
             ConfigurationError: the store is a directory, which has no such URLs.
         """
-        check_presign(expiration, method)
-        return call(ArtifactActor.look_up, ArtifactBackend.presign, check_key(s3_key), expiration, method)
+        expires_s, kind = check_presign(expiration, method)
+        return call(ArtifactActor.look_up, ArtifactBackend.presign, check_key(s3_key), expires_s, kind)
 
     @remote_method
     def copy(self, source_key: str, dest_key: str) -> Call[str]:

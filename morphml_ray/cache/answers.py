@@ -27,11 +27,11 @@ class Written(Encoded[R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Tell it where it is unpickled."""
-        return _tell, (self._answer, self._size_bytes, self._limit)
+        return tell, (self._answer, self._size_bytes, self._limit)
 
 
-def _tell(answer: R, size_bytes: int | None, limit: str) -> R:
-    """Warn of a limit, once a process."""
+def tell(answer: R, size_bytes: int | None, limit: str) -> R:
+    """Give an answer, and warn of a limit, once a process."""
     if size_bytes is not None and limit not in _told:
         _told.add(limit)
         _log.warning("the cache did not keep a value of %s bytes: %s", f"{size_bytes:,}", limit)

@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from morphml_ray.cache.actor import CacheActor, CacheSettings
+from morphml_ray.cache.answers import tell
 from morphml_ray.cache.contract import Cache, CacheStatistics
 from morphml_ray.cache.keys import check_key, experiment_prefix, result_key, state_key
 from morphml_ray.cache.wire import encode_value
@@ -15,8 +16,8 @@ from morphml_ray.config import DEFAULT_NAME, DEFAULT_NAMESPACE, DEFAULT_PREFIX, 
 from morphml_ray.errors import ValidationError
 from morphml_ray.model.arguments import count
 from morphml_ray.model.plain import to_number
-from morphml_ray.rpc.call import Call, call
-from morphml_ray.rpc.channel import Channel, Steps
+from morphml_ray.rpc.call import Answer, Call, call
+from morphml_ray.rpc.channel import Channel, Prepared, Steps
 from morphml_ray.rpc.cluster import require_ray
 from morphml_ray.rpc.deploy import ActorAddress
 from morphml_ray.rpc.remote_method import remote_method
@@ -24,6 +25,10 @@ from morphml_ray.rpc.visit import open_actor
 
 DAY_S = 86_400
 HOUR_S = 3_600
+
+
+MAX_CALL_BYTES = 512 * 1024 * 1024
+"""Of one value, as Redis has it, and of the values of one call."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class DistributedCache:
         self.channel.shutdown()
 
     @remote_method
-    def set(self, key: str, value: Any, ttl: float | None = None) -> Call[bool]:
+    def set(self, key: str, value: Any, ttl: float | None = None) -> Prepared[bool]:
         """Keep a value; False where it was dropped: the server is unavailable or refuses, or it is too large.
 
         That it is too large is a warning in this process's log, which names the limit and what sets it.
@@ -144,7 +149,7 @@ class DistributedCache:
         experiment_id: int | str | None = None,
         seed: Any = None,
         fidelity: Any = None,
-    ) -> Call[bool]:
+    ) -> Prepared[bool]:
         """Keep the result of an architecture.
 
         What the result depends on belongs to its key: the experiment, the seed, the fidelity. A result that was kept
@@ -176,7 +181,7 @@ class DistributedCache:
     @remote_method
     def cache_optimizer_state(
         self, experiment_id: int | str, generation: int, state: Any, ttl: float | None = HOUR_S
-    ) -> Call[bool]:
+    ) -> Prepared[bool]:
         """Keep the state of an optimizer after a generation."""
         return _set_one(state_key(experiment_id, generation), state, self._seconds(ttl))
 
@@ -211,9 +216,16 @@ class DistributedCache:
 
     @remote_method
     def set_multiple(self, mapping: Mapping[str, Any], ttl: float | None = None) -> Call[int]:
-        """Keep values in one call and one round trip; gives how many the cache took."""
+        """Keep values in one call and one round trip; gives how many the cache took.
+
+        Raises:
+            ValidationError: as ``set``; or the values have more than 512 MB together.
+        """
         items = [_item(key, value) for key, value in _mapping(mapping).items()]
-        return call(CacheActor.set_multiple, items, self._seconds(ttl))
+        small = [(key, data) for key, data in items if not _is_too_large(data)]
+        if sum(len(data) for _, data in small) > MAX_CALL_BYTES:
+            raise ValidationError(f"the values have over {MAX_CALL_BYTES:,} bytes together: keep fewer in a call")
+        return call(CacheActor.set_multiple, small, self._seconds(ttl))
 
     @remote_method
     def get_multiple(self, keys: Iterable[str]) -> Call[dict[str, Any]]:
@@ -274,8 +286,15 @@ def cache_address(name: str, namespace: str) -> ActorAddress:
     return ActorAddress(f"cache:{name}", namespace)
 
 
-def _set_one(key: str, value: Any, ttl_s: float | None) -> Call[bool]:
-    return call(CacheActor.set, *_item(key, value), ttl_s)
+def _set_one(key: str, value: Any, ttl_s: float | None) -> Prepared[bool]:
+    name, data = _item(key, value)
+    return Answer(value=False) if _is_too_large(data) else call(CacheActor.set, name, data, ttl_s)
+
+
+def _is_too_large(data: bytes) -> bool:
+    """Tell whether no cache takes a value, and warn; so large a one does not even travel."""
+    is_too_large = len(data) > MAX_CALL_BYTES
+    return tell(is_too_large, len(data) if is_too_large else None, "no value may have more than 512 MB, as in Redis")
 
 
 def _item(key: str, value: Any) -> tuple[str, bytes]:

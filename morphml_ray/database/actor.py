@@ -1,7 +1,6 @@
 """The actor in front of the database."""
 
 import asyncio
-import inspect
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -18,13 +17,13 @@ from morphml_ray.database.commit_queue import CommitQueue
 from morphml_ray.database.contract import DatabaseReads, DatabaseWrites, SaveUnit
 from morphml_ray.database.outages import OutageNote, public_error
 from morphml_ray.database.time_limit import limited
-from morphml_ray.errors import BackendUnavailable, MorphMLRayError, Overloaded
+from morphml_ray.errors import BackendUnavailable, MorphMLRayError, Overloaded, ValidationError
 from morphml_ray.rpc.call import can_overload, in_group
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
 from morphml_ray.rpc.patience import Patience
 
-WRITES, READS = "writes", "reads"
-"""Groups of calls: however many of one wait, those of the other are answered."""
+WRITES, READS, LONG_READS = "writes", "reads", "long_reads"
+"""Groups of calls: however many of one wait, those of the others are answered."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -140,11 +139,13 @@ class DatabaseActor:
 
     @in_group(WRITES)
     @can_overload
-    async def save_each(self, unit: SaveUnit, patience_s: float = 0.0) -> list[int | MorphMLRayError]:
-        """Store evaluations of one experiment, each on its own: an id or an error for each."""
-        units = [SaveUnit(unit.experiment, [evaluation]) for evaluation in unit.evaluations]
-        outcomes = await self._save(units, patience_s)
-        return [outcome if isinstance(outcome, MorphMLRayError) else outcome[0] for outcome in outcomes]
+    async def save_each(self, unit: SaveUnit, patience_s: float = 0.0) -> list[MorphMLRayError]:
+        """Store evaluations of one experiment, each on its own; the errors of those that were not stored."""
+        (outcome,) = await self._save([unit], patience_s)
+        if isinstance(outcome, ValidationError) and len(unit.evaluations) > 1:
+            each = [SaveUnit(unit.experiment, [evaluation]) for evaluation in unit.evaluations]
+            return [error for error in await self._save(each, patience_s) if isinstance(error, MorphMLRayError)]
+        return [outcome] * len(unit.evaluations) if isinstance(outcome, MorphMLRayError) else []
 
     async def _save(self, units: Sequence[SaveUnit], patience_s: float) -> Sequence[list[int] | MorphMLRayError]:
         deadline = self._deadline()
@@ -169,10 +170,19 @@ class DatabaseActor:
     @in_group(READS)
     async def read(self, query: Callable[Concatenate[DatabaseReads, P], R], *arguments: P.args, **named: P.kwargs) -> R:
         """Answer a query beside the writes."""
-        self._reads += 1
+        return await self._read_on(self._readers, partial(getattr(self._database, query.__name__), *arguments, **named))
+
+    @in_group(LONG_READS)
+    async def read_long(
+        self, query: Callable[Concatenate[DatabaseReads, P], R], *arguments: P.args, **named: P.kwargs
+    ) -> R:
+        """Answer a query that may look at a whole experiment; others do not wait for it."""
         run: Callable[[], R] = partial(getattr(self._database, query.__name__), *arguments, **named)
+        return await self._read_on(self._long_readers, run)
+
+    async def _read_on(self, readers: ThreadPoolExecutor, run: Callable[[], R]) -> R:
+        self._reads += 1
         patience = Patience(self._settings.deadline_s)
-        readers = self._long_readers if _reads_all(query, arguments, named) else self._readers
         return await asyncio.get_running_loop().run_in_executor(readers, self._read, run, patience)
 
     def _read(self, run: Callable[[], R], patience: Patience) -> R:
@@ -223,11 +233,3 @@ class DatabaseActor:
 
     def _deadline(self) -> float:
         return time.monotonic() + self._settings.deadline_s
-
-
-def _reads_all(query: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> bool:
-    """Tell whether a query reads a whole experiment: ranking by a metric does."""
-    if query.__name__ != DatabaseReads.get_best_architectures.__name__:
-        return False
-    stated = inspect.signature(query).bind(None, *arguments, **named).arguments
-    return stated.get("metric") is not None

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from morphml_ray.database.contract import Database, SaveUnit
+from morphml_ray.database.contract import Database, EvaluationColumns, SaveUnit
 from morphml_ray.database.outages import CommitLostError, LockedError, OutageNote
 from morphml_ray.database.time_limit import limited
 from morphml_ray.database.waiting_writes import LockedWrites, Write
@@ -18,7 +18,7 @@ from morphml_ray.rpc.patience import Patience
 
 logger = logging.getLogger(__name__)
 
-MAX_BATCH_ROWS = 5_000
+MAX_BATCH_ROWS = 2_000
 PURGE_ROWS = 500
 PURGE_TIMEOUT_S = 30.0
 FIRST_LOCK_WAIT_S, LOCK_WAIT_S = 1.0, 0.2
@@ -41,11 +41,12 @@ class CommitCounts:
 
 
 class CommitQueue:
-    """Orders writes, and commits on one thread what gathered while the last commit ran.
+    """Orders writes, and commits on a thread what gathered while the last commit ran.
 
-    The first call goes at once. Each call gets its own answer: one bad record does not fail its neighbours. While the
-    database is away, calls wait until their own deadlines; while another session holds a lock, only those that need it
-    do. The queue is bounded in rows and bytes.
+    The first call goes at once. Where more than a batch waits, further threads help with the saves, as many as the
+    database takes; any other write runs alone, in its turn. Each call gets its own answer: one bad record does not fail
+    its neighbours. While the database is away, calls wait until their own deadlines; while another session holds a
+    lock, only those that need it do. The queue is bounded in rows and bytes.
 
     Args:
         database: where to.
@@ -61,12 +62,15 @@ class CommitQueue:
         self._waiting: deque[Write] = deque()
         self._locked = LockedWrites()
         self._unanswered: set[Write] = set()
+        self._waiting_rows = 0
         self._rows = 0
         self._bytes = 0
         self._is_closing = False
         self._needs_purge = True
         self._outage = OutageNote("Writes wait")
         self._thread: threading.Thread | None = None
+        self._helpers: set[threading.Thread] = set()
+        self._is_busy = self._is_alone = False
         self.counts = CommitCounts()
 
     def save(self, units: Sequence[SaveUnit], deadline: float) -> "Future[list[Outcome]]":
@@ -80,9 +84,9 @@ class CommitQueue:
         Raises:
             Overloaded: the queue is full; nothing was taken.
         """
-        evaluations = [evaluation for unit in units for evaluation in unit.evaluations]
-        size_bytes = sum(evaluation.size_bytes for evaluation in evaluations)
-        return self._put(Write(deadline, units=units, rows=len(evaluations), size_bytes=size_bytes))
+        rows = sum(len(unit.evaluations) for unit in units)
+        size_bytes = sum(EvaluationColumns.of(unit.evaluations).size_bytes for unit in units)
+        return self._put(Write(deadline, units=units, rows=rows, size_bytes=size_bytes))
 
     def run(self, operation: Callable[[], Any], deadline: float) -> "Future[Any]":
         """Queue any other write; it runs in its turn, in a transaction of its own."""
@@ -104,9 +108,10 @@ class CommitQueue:
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(timeout_s)
+            threads = [thread for thread in (self._thread, *self._helpers) if thread is not None]
+        patience = Patience(timeout_s)
+        for thread in threads:
+            thread.join(patience.left_s)
 
     def status(self) -> dict[str, Any]:
         """Queue depth, batch sizes and the last commit, without waiting for anything."""
@@ -140,12 +145,14 @@ class CommitQueue:
                     f"the database actor's queue is full ({self._rows} evaluations, {self._bytes} bytes wait)"
                 )
             self._waiting.append(write)
+            self._waiting_rows += write.rows
             self._unanswered.add(write)
             self._rows += write.rows
             self._bytes += write.size_bytes
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="morphml-writer", daemon=True)
                 self._thread.start()
+            self._call_helper()
             self._changed.notify_all()
         return write.future
 
@@ -161,17 +168,50 @@ class CommitQueue:
         finally:
             self._end()
 
+    def _call_helper(self) -> None:
+        """Start a further thread where more than a batch waits; the lock is held."""
+        if self._is_busy and self._can_help() and len(self._helpers) + 1 < self._database.max_writers:
+            helper = threading.Thread(target=self._help, name="morphml-helper", daemon=True)
+            self._helpers.add(helper)
+            helper.start()
+
+    def _can_help(self) -> bool:
+        return not self._is_alone and self._waiting_rows >= MAX_BATCH_ROWS and self._waiting[0].operation is None
+
+    def _help(self) -> None:
+        batch: list[Write] = []
+        try:
+            while batch := self._take_part():
+                self._settle(batch, FIRST_LOCK_WAIT_S)
+        finally:
+            with self._changed:
+                self._helpers.discard(threading.current_thread())
+                self._changed.notify_all()
+            self._fail(batch, OutcomeUnknownError("a thread that writes ended unexpectedly: see the actor's log"))
+
+    def _take_part(self) -> list[Write]:
+        with self._changed:
+            return self._take_batch() if self._can_help() else []
+
     def _take(self) -> list[Write] | None:
         """Wait for work: saves up to a batch, or one other operation; none means to look elsewhere; None to stop."""
         with self._changed:
-            while not self._waiting and not self._is_closing and not self._needs_purge:
+            self._is_busy = self._is_alone = False
+            while not self._has_work():
                 pause_s = self._locked.next_s()
                 if pause_s == 0:
                     return []
                 self._changed.wait(pause_s)
             if not self._waiting:
                 return None if self._is_closing and not self._locked else []
+            self._is_busy = True
             return self._take_batch()
+
+    def _has_work(self) -> bool:
+        is_next_save = bool(self._waiting) and self._waiting[0].operation is None
+        if self._helpers and not is_next_save:
+            return False  # whatever else there is waits for them
+        return bool(self._waiting) or self._is_closing or self._needs_purge
 
     def _take_batch(self) -> list[Write]:
         batch: list[Write] = []
@@ -181,12 +221,15 @@ class CommitQueue:
             if is_other and batch:
                 break
             write = self._waiting.popleft()
+            self._waiting_rows -= write.rows
             if self._locked.join(write):
                 continue
             rows += write.rows
             batch.append(write)
             if is_other:
+                self._is_alone = True
                 break
+        self._call_helper()
         return batch
 
     def _take_locked(self) -> list[Write]:
@@ -253,11 +296,12 @@ class CommitQueue:
 
     def _count(self, rows: int) -> None:
         counts = self.counts
-        counts.batches += 1
-        counts.rows += rows
-        counts.last_batch_rows = rows
-        counts.largest_batch_rows = max(counts.largest_batch_rows, rows)
-        counts.last_commit_at = time.time()
+        with self._changed:
+            counts.batches += 1
+            counts.rows += rows
+            counts.last_batch_rows = rows
+            counts.largest_batch_rows = max(counts.largest_batch_rows, rows)
+            counts.last_commit_at = time.time()
 
     def _purge(self) -> None:
         """Free some rows of deleted experiments while nobody waits."""
@@ -280,6 +324,7 @@ class CommitQueue:
         self._fail([write for write in writes if write.deadline <= now], error)
         with self._changed:
             self._locked.put([write for write in writes if write.deadline > now], error)
+            self._changed.notify_all()
 
     def _note_outage(self, batch: Iterable[Write], error: BackendUnavailable) -> None:
         self._outage.begin(error)
@@ -298,6 +343,7 @@ class CommitQueue:
             late = [write for write in (*batch, *self._waiting) if write.deadline <= now]
             late += [write for write, _ in self._locked.take_late(now)]
             self._waiting = deque(write for write in self._waiting if write.deadline > now)
+            self._waiting_rows = sum(write.rows for write in self._waiting)
         self._fail(late, error)
         return [write for write in batch if write.deadline > now]
 
@@ -307,20 +353,25 @@ class CommitQueue:
             self._thread = None
             left = list(self._unanswered)
             self._waiting.clear()
+            self._waiting_rows = 0
             self._locked = LockedWrites()
         self._fail(left, OutcomeUnknownError("the thread that writes ended unexpectedly: see the actor's log"))
 
     def _fail(self, writes: Iterable[Write], error: MorphMLRayError) -> None:
         for write in writes:
-            self._leave(write)
-            write.fail(error)
+            if self._leave(write):
+                write.fail(error)
 
     def _answer(self, write: Write, answer: Any) -> None:
-        self._leave(write)
-        write.future.set_result(answer)
+        if self._leave(write):
+            write.future.set_result(answer)
 
-    def _leave(self, write: Write) -> None:
+    def _leave(self, write: Write) -> bool:
+        """Take a write off the books; False where it was answered already."""
         with self._changed:
+            if write not in self._unanswered:
+                return False
             self._unanswered.discard(write)
             self._rows -= write.rows
             self._bytes -= write.size_bytes
+            return True

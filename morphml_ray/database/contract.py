@@ -1,18 +1,14 @@
-"""The contract that databases fulfil, and the values that cross it.
+"""The contract that databases fulfil.
 
 Databases block and are thread-safe; the actors in front of them run them on bounded threads.
 """
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, overload
 
-from morphml_ray.errors import CorruptDataError, MorphMLRayError
-from morphml_ray.identity import decode_architecture
-from morphml_ray.model.plain import decode_json
+from morphml_ray.database.wire import EncodedRecord, EncodedRecords
+from morphml_ray.errors import MorphMLRayError
 from morphml_ray.model.records import (
-    ArchitectureRecord,
     Direction,
     EvaluationStatus,
     ExperimentRecord,
@@ -20,16 +16,15 @@ from morphml_ray.model.records import (
     IfExists,
     OnDuplicate,
 )
-from morphml_ray.rpc.call import Encoded
-
-_logger = logging.getLogger(__name__)
 
 Operator = Literal["<", "<=", ">", ">=", "==", "!="]
 ExperimentRef = int | str
 """An experiment's id, or its name; else, where no experiment has that name, the decimal text of its id."""
 
 _MAX_ID = 2**63 - 1
-_DAMAGES_NAMED = 3
+_ROW_BYTES = 512
+"""What an evaluation takes in memory, roughly, beside what varies most."""
+_VARYING = ("spec", "metrics", "parents", "error_class", "error_text", "worker_id")
 
 
 def number_of(experiment: ExperimentRef) -> int | None:
@@ -87,107 +82,66 @@ class EncodedEvaluation(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """Roughly what it takes in memory, in bytes."""
-        texts = len(self.metrics) + len(self.parents) + len(self.error_text or "")
-        return 512 + len(self.spec) + texts
+        return _ROW_BYTES + sum(len(getattr(self, name) or "") for name in _VARYING)
+
+
+class EvaluationColumns(Sequence[EncodedEvaluation]):
+    """Evaluations column by column, as they travel and as they are stored: nobody makes rows that nobody asks for.
+
+    Args:
+        columns: by name, all of one length.
+
+    Attributes:
+        columns: the same.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        self.columns = columns
+
+    @classmethod
+    def of(cls, evaluations: Sequence[EncodedEvaluation]) -> "EvaluationColumns":
+        """Turn evaluations; those that are turned already are given as they are."""
+        if isinstance(evaluations, cls):
+            return evaluations
+        turned = zip(*evaluations, strict=True) if evaluations else ((),) * len(EncodedEvaluation._fields)
+        return cls(dict(zip(EncodedEvaluation._fields, turned, strict=True)))
+
+    @property
+    def size_bytes(self) -> int:
+        """Roughly what they take in memory, in bytes."""
+        return _ROW_BYTES * len(self) + sum(len(value or "") for name in _VARYING for value in self.columns[name])
+
+    def __len__(self) -> int:
+        return len(self.columns["write_id"])
+
+    @overload
+    def __getitem__(self, index: int) -> EncodedEvaluation: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[EncodedEvaluation]: ...
+
+    def __getitem__(self, index: int | slice) -> EncodedEvaluation | Sequence[EncodedEvaluation]:
+        if isinstance(index, slice):
+            return EvaluationColumns({name: column[index] for name, column in self.columns.items()})
+        return EncodedEvaluation(*(column[index] for column in self.columns.values()))
+
+    def __iter__(self) -> Iterator[EncodedEvaluation]:
+        return map(EncodedEvaluation._make, zip(*self.columns.values(), strict=True))
 
 
 class SaveUnit(NamedTuple):
-    """Evaluations of one experiment that are stored together, or not at all."""
+    """Evaluations of one experiment that are stored together, or not at all; they travel as ``EvaluationColumns``."""
 
     experiment: ExperimentRef
     evaluations: Sequence[EncodedEvaluation]
 
-
-RECORD_COLUMNS = (
-    *(field.name for field in fields(ArchitectureRecord) if field.name != "architecture"),
-    "spec",
-    "codec",
-)
-"""What a row holds, in order: the fields of ``ArchitectureRecord``, the architecture as its spec and codec."""
-
-Row = tuple[Any, ...]
-"""A stored evaluation: values of ``RECORD_COLUMNS``, texts of JSON undecoded."""
-
-_DECODERS: Mapping[str, Callable[[Any], Any]] = {
-    "metrics": decode_json,
-    "seed": lambda text: decode_json(text) if text else None,
-    "fidelity": lambda text: decode_json(text) if text else None,
-    "parents": lambda text: tuple(decode_json(text)) if text else (),
-}
-
-
-SPARE_ROWS = 16
-"""How many rows more than asked for a listing sends, so that damaged ones leave no gap in it."""
-
-
-def decode_row(row: Row) -> ArchitectureRecord:
-    """Decode a stored evaluation.
-
-    Raises:
-        CorruptDataError: the stored bytes cannot be read back; the message names the evaluation.
-    """
-    values = dict(zip(RECORD_COLUMNS, row, strict=True))
-    spec, codec = values.pop("spec"), values.pop("codec")
-    try:
-        values["architecture"] = decode_architecture(spec, codec, values["architecture_hash"])
-        for name, decode in _DECODERS.items():
-            values[name] = decode(values[name])
-    except CorruptDataError as error:
-        raise CorruptDataError(f"the evaluation {values['id']} cannot be read back: {error}") from error
-    return ArchitectureRecord(**values)
-
-
-def _decode_rows(rows: Sequence[Row], limit: int) -> list[ArchitectureRecord]:
-    """Decode as many as asked for of those that can be read back, and name the others in one warning."""
-    records: list[ArchitectureRecord] = []
-    damages: list[str] = []
-    for row in rows:
-        if len(records) == limit:
-            break
-        try:
-            records.append(decode_row(row))
-        except CorruptDataError as error:
-            damages.append(str(error))
-    if damages:
-        more = f"; and {len(damages) - _DAMAGES_NAMED} more" if len(damages) > _DAMAGES_NAMED else ""
-        _logger.warning("left out of a listing: %s%s", "; ".join(damages[:_DAMAGES_NAMED]), more)
-    return records
-
-
-class EncodedRecord(Encoded[ArchitectureRecord]):
-    """One row on its way to a caller, which gets an ``ArchitectureRecord``."""
-
-    def __init__(self, row: Row) -> None:
-        self._row = row
-
-    def decode(self) -> ArchitectureRecord:
-        """Decode here."""
-        return decode_row(self._row)
-
     def __reduce__(self) -> tuple[Any, ...]:
-        """Decode where it is unpickled."""
-        return decode_row, (self._row,)
+        return _unit, (self.experiment, *EvaluationColumns.of(self.evaluations).columns.values())
 
 
-class EncodedRecords(Encoded[list[ArchitectureRecord]]):
-    """Rows on their way to a caller, which gets a list of ``ArchitectureRecord`` without the damaged ones.
-
-    Args:
-        rows: what was found, up to ``SPARE_ROWS`` more than ``limit``.
-        limit: records at most.
-    """
-
-    def __init__(self, rows: Sequence[Row], limit: int) -> None:
-        self._rows = rows
-        self._limit = limit
-
-    def decode(self) -> list[ArchitectureRecord]:
-        """Decode here."""
-        return _decode_rows(self._rows, self._limit)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Decode where they are unpickled."""
-        return _decode_rows, (self._rows, self._limit)
+def _unit(experiment: ExperimentRef, *columns: Sequence[Any]) -> SaveUnit:
+    named = dict(zip(EncodedEvaluation._fields, columns, strict=True))
+    return SaveUnit(experiment, EvaluationColumns(named))
 
 
 class NewExperiment(NamedTuple):
@@ -327,7 +281,8 @@ class Database(DatabaseReads, DatabaseWrites, Protocol):
     """Experiments and their evaluations.
 
     An experiment is named by its id or by its name. Every write can be repeated: the ids that callers make
-    decide, not the number of calls. One thread writes at a time; reads run beside it.
+    decide, not the number of calls. ``max_writers`` threads may save at a time, else one thread writes; reads run
+    beside them.
 
     Every method raises ``BackendUnavailable`` where the server does not answer now; ``ConfigurationError`` where
     no waiting helps.
@@ -342,6 +297,10 @@ class Database(DatabaseReads, DatabaseWrites, Protocol):
     @property
     def is_open(self) -> bool:
         """Whether it was opened, and not closed since."""
+
+    @property
+    def max_writers(self) -> int:
+        """How many threads may call ``save`` at a time."""
 
     def pool_status(self) -> dict[str, int]:
         """Connections: ``size`` at most, ``open`` and ``in_use`` now."""

@@ -30,6 +30,7 @@ MAX_KEY_BYTES = 1_000
 P = ParamSpec("P")
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
+"""Of one evaluation, or of an experiment's config."""
 
 _OPERATORS: tuple[Operator, ...] = ("<", "<=", ">", ">=", "==", "!=")
 _ON_DUPLICATE: tuple[OnDuplicate, ...] = ("keep_first", "keep_best", "replicate")
@@ -121,10 +122,10 @@ def encode_save(
 
     Args:
         experiment_id: of an experiment that exists.
-        architecture: graph, config, an object of a known type, or an ``EncodedArchitecture``.
+        architecture: graph, config, or an object of a known type.
         fitness: value of the first objective. None, NaN and infinities are kept as failed evaluations.
         metrics: what else was measured; numpy and torch numbers are converted here, in the caller.
-        generation: of the search, from 0.
+        generation: of the search, from 0; what is no whole number counts as 0, with a warning.
         worker_id: who evaluated it.
         duration: seconds it took.
         seed: of the evaluation.
@@ -153,7 +154,7 @@ def encode_save(
         status=outcome.status,
         fitness=outcome.fitness,
         metrics=_metrics(metrics, outcome),
-        generation=count(generation, "generation"),
+        generation=_generation(generation),
         worker_id=_worker_id(worker_id),
         duration_s=_duration(duration),
         error_class=outcome.error_class,
@@ -223,10 +224,16 @@ def encode_experiment(
         raise ValidationError(f"identity must be 'structural', 'exact' or a function, not {identity!r}")
     plain = to_plain({} if config is None else config, "config")
     optimizer = plain.get("optimizer") if isinstance(plain, dict) else None
+    text = encode_json(plain)
+    if len(text) > MAX_RECORD_BYTES:
+        raise ValidationError(
+            f"the config takes {len(text):,} bytes, and at most {MAX_RECORD_BYTES:,} can be stored: put large values "
+            "into storage.artifacts, and their keys into the config"
+        )
     return NewExperiment(
         write_id=new_write_id(),
         name=_name(name),
-        config=encode_json(plain),
+        config=text,
         optimizer=optimizer if isinstance(optimizer, str) else None,
         objectives=None if objectives is None else list(check_objectives(objectives).items()),
         identity="custom" if callable(identity) else str.__str__(identity),
@@ -302,6 +309,25 @@ def encode_key(value: Any, where: str) -> str:
             "experiment's config"
         )
     return key
+
+
+def _generation(value: Any) -> int:
+    """Read a generation; a whole float is one, and what is no number counts as 0: that is no reason to lose a result.
+
+    Raises:
+        ValidationError: it is below 0.
+    """
+    if type(value) is int:
+        return count(value, "generation")
+    try:
+        number = to_number(value, "generation")
+    except ValidationError:
+        number = None
+    if number is None or not number.is_integer():
+        if value is not None:
+            _logger.warning("generation 0 is recorded: %.60r is no whole number", value)
+        return 0
+    return count(int(number), "generation")
 
 
 def _duration(value: Any) -> float:

@@ -39,6 +39,8 @@ from morphml_ray.rpc.remote_method import remote_method
 from morphml_ray.rpc.visit import open_actor
 
 MAX_PAGE = 100_000
+LONG_PAGE = 10_000
+"""Longer pages go the way of long reads."""
 
 
 class DatabaseManager:
@@ -178,8 +180,9 @@ class DatabaseManager:
         """
         wanted = None if metric is None else text(metric, "metric")
         direction = None if mode is None else word(mode, "mode", get_args(Direction))
+        may_read_all = metric is not None or bool(where) or min_seeds != 1
         return call(
-            DatabaseActor.read,
+            DatabaseActor.read_long if may_read_all else DatabaseActor.read,
             DatabaseReads.get_best_architectures,
             experiment_ref(experiment_id),
             count(top_k, "top_k", 1),
@@ -232,7 +235,7 @@ class DatabaseManager:
         wanted = None if generation is None else count(generation, "generation")
         start = None if after_id is None else count(after_id, "after_id")
         return call(
-            DatabaseActor.read,
+            DatabaseActor.read_long if limit > LONG_PAGE else DatabaseActor.read,
             DatabaseReads.list_architectures,
             experiment_ref(experiment_id),
             wanted,

@@ -16,7 +16,7 @@ MAX_BYTES = 32 * 1024 * 1024
 
 def save_in_parts(unit: SaveUnit) -> Prepared[list[int]]:
     """Save evaluations in one call, or in several where they are too many for one."""
-    parts = [SaveUnit(unit.experiment, part) for part in _cut(unit.evaluations)]
+    parts = [SaveUnit(unit.experiment, part) for part in cut(unit.evaluations, MAX_ROWS)]
     return call(DatabaseActor.save, unit) if len(parts) < 2 else _SaveInParts(parts)  # noqa: PLR2004 - one is no part
 
 
@@ -35,11 +35,12 @@ class _SaveInParts(Steps[list[int]]):
         return ray.put(self.run(channel))
 
 
-def _cut(evaluations: Sequence[EncodedEvaluation]) -> Iterator[list[EncodedEvaluation]]:
+def cut(evaluations: Sequence[EncodedEvaluation], max_rows: int) -> Iterator[list[EncodedEvaluation]]:
+    """Cut evaluations into parts of so many rows, and ``MAX_BYTES``; gives at least one, which may be empty."""
     part: list[EncodedEvaluation] = []
     size_bytes = 0
     for evaluation in evaluations:
-        if part and (len(part) == MAX_ROWS or size_bytes + evaluation.size_bytes > MAX_BYTES):
+        if part and (len(part) == max_rows or size_bytes + evaluation.size_bytes > MAX_BYTES):
             yield part
             part, size_bytes = [], 0
         part.append(evaluation)

@@ -44,10 +44,17 @@ class Write:
         """Answer with an error of this call's own."""
         if self.may_be_stored:
             error = OutcomeUnknownError(
-                f"a write may be stored: the answer to its commit was lost, and then {error}. With the same write id "
-                "it can be repeated: it is stored once."
+                f"{self._name()} may be stored: the answer to the commit was lost, and then {error}. Repeated with the "
+                "same write_id= it is stored once."
             )
         self.future.set_exception(public_error(error))
+
+    def _name(self) -> str:
+        """Name what may be stored, by the write id where it is one evaluation."""
+        evaluations = [evaluation for unit in self.units for evaluation in unit.evaluations]
+        if len(evaluations) == 1:
+            return f"the evaluation with the write id {evaluations[0].write_id}"
+        return f"{len(evaluations)} evaluations" if evaluations else "a change"
 
 
 @dataclass

@@ -11,6 +11,7 @@ from morphml_ray.database.contract import DatabaseReads, SaveUnit
 from morphml_ray.database.encoding import Scope, encode_key
 from morphml_ray.database.manager import DatabaseManager
 from morphml_ray.database.recording import records
+from morphml_ray.errors import MorphMLRayError
 from morphml_ray.experiments.history import History
 from morphml_ray.experiments.recorder import Recorder
 from morphml_ray.experiments.table import Table
@@ -149,4 +150,9 @@ class Experiment:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.complete("completed" if error is None else "failed")
+        try:
+            self.complete("completed" if error is None else "failed")
+        except MorphMLRayError as other:
+            if error is None:
+                raise
+            raise error from other  # the caller's own error matters more

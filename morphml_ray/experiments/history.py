@@ -41,9 +41,11 @@ def pages(channel: Channel, experiment_id: int) -> Iterator[ArchitectureRecord]:
     """
     after_id = None
     while True:
-        listing = call(DatabaseActor.read, DatabaseReads.list_architectures, experiment_id, None, None, after_id, PAGE)
+        listing = call(
+            DatabaseActor.read_long, DatabaseReads.list_architectures, experiment_id, None, None, after_id, PAGE
+        )
         page = channel.wait(listing)
-        if not page:
-            return
         yield from page
-        after_id = page[-1].id
+        after_id = page.last_id
+        if after_id is None:
+            return

@@ -14,8 +14,9 @@ def matrix_as_dict(value: Any) -> dict[str, Any] | None:
     the operation of an edge.
 
     Returns:
-        None where the value is not meant as such a pair: it is no tuple of two, no operation is a text, or the first
-        is neither an array of two dimensions nor a list of rows that each have an empty cell.
+        None where the value is not meant as such a pair: it is no tuple of two; the first is neither an array of two
+        dimensions nor a list of rows that each have an empty cell; or no operation is a text, and the first no array
+        of 0 and 1 that fits them.
 
     Raises:
         ValidationError: it is meant as one, but its size is wrong, or an operation is no text.
@@ -23,9 +24,11 @@ def matrix_as_dict(value: Any) -> dict[str, Any] | None:
     if type(value) is not tuple or len(value) != 2:  # noqa: PLR2004 - a pair
         return None
     rows, operations = _rows(value[0]), _listed(value[1])
-    if not rows or not operations or not any(map(_is_text, operations)):
-        return None
     is_array = _has_tolist(value[0])
+    if not rows or not operations:
+        return None
+    if not any(map(_is_text, operations)) and not (is_array and _is_of_0_and_1(rows, operations)):
+        return None
     if not is_array and not _is_of_0_and_1(rows, operations) and not all(any(map(_is_empty, row)) for row in rows):
         return None
     _check(rows, operations)

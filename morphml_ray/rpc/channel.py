@@ -82,7 +82,7 @@ class Channel:
         if whereabouts is None:
             raise BackendUnavailable(
                 f"the actor of {self.place} is gone (shut down, or its node died, or this is another cluster: no "
-                f"{self.address} runs): call morphml_ray.connect() again"
+                f"{self.address} runs): call morphml_ray.connect() again, or make this object anew"
             )
         if whereabouts.found.fingerprint != self.fingerprint:
             raise ConflictError(
@@ -171,7 +171,8 @@ class Channel:
             ) from error
         except LOST as error:
             raise BackendUnavailable(
-                f"the actor of {self.place} is gone (shut down, or its node died): call morphml_ray.connect() again"
+                f"the actor of {self.place} is gone (shut down, or its node died): call morphml_ray.connect() again, or "
+                "make this object anew"
             ) from error
         except ray.exceptions.ActorUnavailableError as error:
             raise BackendUnavailable(

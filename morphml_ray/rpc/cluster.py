@@ -1,6 +1,7 @@
 """The cluster that this process belongs to."""
 
 import os
+from pathlib import Path
 
 import ray
 from ray.util.client import ray as ray_client
@@ -9,6 +10,7 @@ from morphml_ray.errors import ConfigurationError
 
 _FORKED_FROM: list[int] = []
 """The process that had Ray when this one was forked from it; empty where there is none."""
+_RAY_THREAD = "worker.io"
 
 
 def require_ray() -> None:
@@ -53,4 +55,16 @@ def _note_fork() -> None:
         _FORKED_FROM.append(os.getppid())
 
 
+def _has_no_thread_of_ray() -> bool:
+    """Tell whether this process was forked from one that has Ray, as far as Linux tells: threads are not forked."""
+    try:
+        threads = list(Path("/proc/self/task").iterdir())
+        return not any((thread / "comm").read_text().startswith(_RAY_THREAD) for thread in threads)
+    except OSError:
+        return False
+
+
 os.register_at_fork(after_in_child=_note_fork)
+# Who forked this process may have known Ray, and not this module.
+if ray.is_initialized() and not ray_client.is_connected() and _has_no_thread_of_ray():  # type: ignore[no-untyped-call]  # Ray's
+    _FORKED_FROM.append(os.getppid())

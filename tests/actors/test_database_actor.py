@@ -23,11 +23,11 @@ from morphml_ray.database.contract import (
     DatabaseReads,
     DatabaseWrites,
     EncodedEvaluation,
-    EncodedRecords,
     SaveUnit,
 )
 from morphml_ray.database.encoding import encode_evaluation, encode_experiment
 from morphml_ray.database.sql import SqlDatabase
+from morphml_ray.database.wire import EncodedRecords
 from morphml_ray.devstack import DevStack
 from morphml_ray.errors import BackendUnavailable, ConflictError, CorruptDataError, OutcomeUnknownError, ValidationError
 from morphml_ray.testing.database.caller import set_status
@@ -307,7 +307,7 @@ def test_case_58_long_reads_do_not_hold_short_ones_up(tmp_path: Path, pool_size:
         actor._queue.close(5)
         await asyncio.to_thread(actor._queue._database.close)
         ranked = [
-            asyncio.create_task(actor.read(DatabaseReads.get_best_architectures, experiment, 3, "m", {}, "max"))
+            asyncio.create_task(actor.read_long(DatabaseReads.get_best_architectures, experiment, 3, "m", {}, "max"))
             for _ in range(16)
         ]
         await asyncio.sleep(0.05)

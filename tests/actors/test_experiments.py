@@ -9,7 +9,11 @@ import pytest
 import ray
 
 import morphml_ray as mr
+from morphml_ray import Experiment
+from morphml_ray.database import parts
+from morphml_ray.experiments import recorder
 from morphml_ray.experiments.recorder import Recorder
+from morphml_ray.rpc.channel import Channel
 
 CHAIN: dict[str, Any] = {
     "nodes": [{"id": "a", "operation": "input"}, {"id": "b", "operation": "dense", "params": {"width": 8}}],
@@ -192,3 +196,40 @@ def test_case_63_many_records_go_in_parts(sqlite_storage: mr.Storage, monkeypatc
     assert ids == sorted(set(ids))
     assert len(ids) == experiment.statistics()["num_evaluations"] == 100
     assert ray.get(sqlite_storage.database.save_architectures.remote(experiment.id, records)) == ids
+
+
+def test_case_55_a_recorder_sends_and_holds_bounded_bytes(
+    shared_sqlite_storage: mr.Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(recorder, "MAX_WAITING_BYTES", 1_000_000)
+    sizes: list[int] = []
+    submit = Channel.submit
+
+    def note(self: Channel, prepared: Any) -> Any:
+        if getattr(prepared, "method", "") == "save_each":
+            sizes.append(sum(evaluation.size_bytes for evaluation in prepared.arguments[0].evaluations))
+        return submit(self, prepared)
+
+    monkeypatch.setattr(Channel, "submit", note)
+    experiment = shared_sqlite_storage.experiment("large")
+    with experiment.recorder() as recording:
+        for number in range(12):
+            recording.record({"n": number}, 0.5, {"s": "x" * 300_000})
+    assert len(experiment.history()) == 12
+    assert max(sizes) <= 1_000_000
+    assert len(sizes) >= 4
+
+
+def test_case_42_the_end_of_an_experiment_hides_no_error_of_the_caller(
+    shared_sqlite_storage: mr.Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise mr.BackendUnavailable("the database is gone")
+
+    monkeypatch.setattr(Experiment, "complete", fail)
+    with pytest.raises(ZeroDivisionError) as caught, shared_sqlite_storage.experiment("ended"):
+        _ = 1 / 0
+    assert isinstance(caught.value.__cause__, mr.BackendUnavailable)
+    with pytest.raises(mr.BackendUnavailable), shared_sqlite_storage.experiment("ended"):
+        pass

@@ -178,3 +178,33 @@ def test_case_61_names_that_are_enums_of_texts(tmp_path: Path) -> None:
     storage.shutdown()
     with pytest.raises(mr.ValidationError):
         mr.connect(name=7)  # type: ignore[arg-type]  # what is refused
+
+
+FORK_BEFORE_IMPORT = """
+import os, ray
+ray.init(address=os.environ["MY_CLUSTER"], log_to_driver=False)
+child = os.fork()
+if not child:
+    import fsspec
+    try:
+        fsspec.filesystem("morphml").exists("a")
+    except ValueError as error:
+        print(type(error).__name__, error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads of a process are read from /proc")
+def test_case_15_a_process_forked_before_anybody_imported_us_is_told_too(cluster: None) -> None:
+    del cluster
+    address = ray.get_runtime_context().gcs_address
+    ran = subprocess.run(
+        [sys.executable, "-c", FORK_BEFORE_IMPORT],
+        env={**os.environ, "MY_CLUSTER": address},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "ConfigurationError this process was forked" in ran.stdout, ran.stderr

@@ -95,3 +95,10 @@ def test_case_44_a_dead_address_is_an_error_within_seconds(sqlite_storage: mr.St
     assert gcs_address() in lost.stderr
     assert "'nowhere'" in lost.stderr
     assert namespace in lost.stderr
+
+
+def test_case_36_a_root_states_the_cache_too(namespace: str, tmp_path: Path, cache_url: str) -> None:
+    storage = mr.connect(root=str(tmp_path / "one"), cache=cache_url, namespace=namespace)
+    with pytest.raises(mr.ConflictError, match="redis"):
+        mr.connect(root=str(tmp_path / "one"), namespace=namespace)
+    storage.shutdown()

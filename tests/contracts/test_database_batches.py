@@ -1,9 +1,13 @@
-"""Storing a batch in one transaction gives what a plain model gives that stores its evaluations one by one."""
+"""Storing a batch in one transaction gives what a plain model gives that stores its evaluations one by one.
+
+So do several writers at once: for each experiment there is an order of their batches in which the model gives the same.
+"""
 
 import itertools
 import math
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -196,17 +200,21 @@ class Comparison:
         return SaveUnit(reference, evaluations)
 
     def check(self) -> None:
-        for experiment, model, rows in zip(self.ids, self.models, self.rows, strict=True):
-            assert sorted(rows) == [row.id for row in model.rows]
-            assert [rows[row.id] for row in model.rows] == sorted(rows.values())
-            known = self.database.get_experiment_statistics(experiment)
-            expected = model.statistics()
-            assert {name: known[name] for name in expected} == expected
-            stored = self.database.list_architectures(experiment, None, None, None, 1000).decode()
-            assert [told(one) for one in stored] == [told_by(row, rows, row.kept.fitness) for row in model.rows]
-            for top_k in (1, 100):
-                best = self.database.get_best_architectures(experiment, top_k, None, {}).decode()
-                assert [told(one) for one in best] == [told_by(row, rows, mean) for row, mean in model.best()[:top_k]]
+        for turn in range(len(self.ids)):
+            self.check_one(turn)
+
+    def check_one(self, turn: int) -> None:
+        experiment, model, rows = self.ids[turn], self.models[turn], self.rows[turn]
+        assert sorted(rows) == [row.id for row in model.rows]
+        assert [rows[row.id] for row in model.rows] == sorted(rows.values())
+        known = self.database.get_experiment_statistics(experiment)
+        expected = model.statistics()
+        assert {name: known[name] for name in expected} == expected
+        stored = self.database.list_architectures(experiment, None, None, None, 1000).decode()
+        assert [told(one) for one in stored] == [told_by(row, rows, row.kept.fitness) for row in model.rows]
+        for top_k in (1, 100):
+            best = self.database.get_best_architectures(experiment, top_k, None, {}).decode()
+            assert [told(one) for one in best] == [told_by(row, rows, mean) for row, mean in model.best()[:top_k]]
 
 
 def told(record: ArchitectureRecord) -> tuple[Any, ...]:
@@ -297,3 +305,104 @@ def test_batches_that_were_stored_otherwise_once(
         apart = [Unit(1, by_name=True, evaluations=[one]) for one in evaluations]
         check(database, [together + apart])
         check(database, [together, *([unit] for unit in apart)])
+
+
+# Several writers
+
+
+@dataclass
+class Call:
+    """What one writer sent in one batch for one experiment, and the ids it got."""
+
+    sent: list[EncodedEvaluation]
+    ids: list[int]
+
+
+def orders(writers: Sequence[Sequence[Call]]) -> Iterator[list[Call]]:
+    """Give every order in which calls may have been stored: each writer's own are in turn."""
+    if not any(writers):
+        yield []
+    for turn, calls in enumerate(writers):
+        if calls:
+            rest = [calls[1:] if number == turn else other for number, other in enumerate(writers)]
+            yield from ([calls[0], *order] for order in orders(rest))
+
+
+class Writers:
+    """Writers that save at once, some of them over one object, as helpers of an actor; others as further actors."""
+
+    def __init__(self, databases: Sequence[SqlDatabase]) -> None:
+        self.databases = databases
+        self.comparison = Comparison(databases[0])
+
+    def race(self, parts: Sequence[list[list[Unit]]]) -> None:
+        shared: list[list[EncodedEvaluation]] = [[], []]
+        encoded = [[self._encode(batch, shared) for batch in batches] for batches in parts]
+        with ThreadPoolExecutor(len(parts)) as threads:
+            outcomes = list(threads.map(self._write, range(len(parts)), encoded))
+        for turn, experiment in enumerate(self.comparison.ids):
+            writers = [calls_for(experiment, sent, got) for sent, got in zip(encoded, outcomes, strict=True)]
+            assert any(self._is_explained(turn, order) for order in orders(writers))
+
+    def _encode(self, batch: list[Unit], shared: list[list[EncodedEvaluation]]) -> list[SaveUnit]:
+        """Encode a batch; a repeated write may be one of another writer, as when a call is sent again elsewhere."""
+        units = []
+        for unit in batch:
+            turn = unit.experiment % 2
+            for one in unit.evaluations:
+                is_repeat = one.repeats is not None and one.repeats < len(shared[turn])
+                shared[turn].append(shared[turn][one.repeats or 0] if is_repeat else one.encode())
+            sent = shared[turn][len(shared[turn]) - len(unit.evaluations) :]
+            units.append(SaveUnit(self.comparison.ids[turn], sent))
+        return units
+
+    def _write(self, writer: int, batches: list[list[SaveUnit]]) -> list[list[list[int]]]:
+        database = self.databases[writer % len(self.databases)]
+        return [[ids for ids in database.save(batch) if isinstance(ids, list)] for batch in batches]
+
+    def _is_explained(self, turn: int, order: list[Call]) -> bool:
+        self.comparison.models[turn] = Model(self.comparison.models[turn].sign)
+        self.comparison.rows[turn] = {}
+        for call in order:
+            for sent, given_id in zip(call.sent, call.ids, strict=True):
+                number = self.comparison.models[turn].save(sent)
+                if self.comparison.rows[turn].setdefault(number, given_id) != given_id:
+                    return False
+        try:
+            self.comparison.check_one(turn)
+        except AssertionError:
+            return False
+        return True
+
+
+def calls_for(experiment: int, batches: list[list[SaveUnit]], outcomes: list[list[list[int]]]) -> list[Call]:
+    calls = []
+    for batch, got in zip(batches, outcomes, strict=True):
+        call = Call([], [])
+        for unit, ids in zip(batch, got, strict=True):
+            if unit.experiment == experiment:
+                call.sent += unit.evaluations
+                call.ids += ids
+        if call.sent:
+            calls.append(call)
+    return calls
+
+
+def at_once(batch: st.SearchStrategy[list[Unit]], writers: int) -> st.SearchStrategy[list[list[list[Unit]]]]:
+    return st.lists(st.lists(batch, min_size=1, max_size=2), min_size=writers, max_size=writers)
+
+
+@pytest.fixture(scope="module")
+def two_actors(postgres_database: SqlDatabase, migrated_postgres_url: str) -> Iterator[list[SqlDatabase]]:
+    with ExitStack() as stack:
+        other = stack.enter_context(closing(SqlDatabase(BackendUrl(migrated_postgres_url))))
+        other.open()
+        yield [postgres_database, other]
+
+
+@settings(max_examples=25, deadline=None)
+@given(parts=at_once(st.lists(units, min_size=1, max_size=3), writers=4))
+def test_several_writers_store_their_batches_in_some_order(
+    two_actors: list[SqlDatabase], parts: list[list[list[Unit]]]
+) -> None:
+    Writers(two_actors).race(parts)

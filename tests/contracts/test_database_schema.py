@@ -12,12 +12,11 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from migrating import migrations, run
 
 from morphml_ray.config import BackendUrl
-from morphml_ray.database import sql
 from morphml_ray.database.sql import SqlDatabase
 from morphml_ray.database.sql.schema import metadata
 from morphml_ray.errors import ConfigurationError
@@ -53,20 +52,6 @@ def engine(database: SqlDatabase) -> sa.Engine:
 
 def at(url: str) -> SqlDatabase:
     return SqlDatabase(BackendUrl(url), timeout_s=20)
-
-
-def migrations() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(sql.__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-def run(engine: sa.Engine, step: Any, revision: str) -> None:
-    config = migrations()
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        step(config, revision)
 
 
 def described(engine: sa.Engine) -> dict[str, Any]:

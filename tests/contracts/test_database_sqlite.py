@@ -92,7 +92,6 @@ def test_lesson_4_counters_are_the_rows_of_the_tables(database: SqlDatabase, pat
     assert ask(path, "SELECT outcome, count(*) FROM proposals GROUP BY 1 ORDER BY 1") == [
         ("forced", 1),
         ("hit", 2),
-        ("miss", 4),
     ]
     assert ask(path, "SELECT count(*) FROM architectures") == [(4,)]
 
@@ -330,7 +329,7 @@ def test_lesson_13_no_cost_grows_with_the_rows(database: SqlDatabase) -> None:
     def fill(rows: int) -> None:
         # Many generations, failures and seeds; the best come first, in the middle and last.
         sent = [(i, None if i % 9 == 0 else i * 7919 % 1009 / 1024, {"m": i}) for i in range(rows)]
-        save(database, number, *[evaluation(next(numbers), f, m, generation=i % 50) for i, f, m in sent])
+        save(database, number, *[evaluation(next(numbers), f, m, generation=i % 10) for i, f, m in sent])
 
     def costs() -> dict[str, int]:
         last = page(database, number, limit=1)[0].id

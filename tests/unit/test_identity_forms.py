@@ -372,3 +372,10 @@ def test_an_identity_that_gives_something_else_is_refused(result: Any) -> None:
 def test_an_unknown_identity_is_refused(identity: Any) -> None:
     with pytest.raises(ValidationError, match="'structural', 'exact' or a function"):
         encode_architecture({"a": 1}, identity)
+
+
+def test_case_35_an_array_whose_operations_are_no_texts_is_an_error() -> None:
+    with pytest.raises(ValidationError, match="is no text"):
+        encode_architecture((np.array([[0, 1], [0, 0]]), [1, 2]))
+    assert encode_architecture((np.array([[0.5, 1.5], [0, 0]]), [1, 2])).key.startswith("j1:")  # weights of a config
+    assert encode_architecture((np.array([[0, 1], [0, 0]]), [1, 2, 3])).key.startswith("j1:")

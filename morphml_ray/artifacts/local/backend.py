@@ -10,6 +10,7 @@ from typing_extensions import Buffer
 from morphml_ray.artifacts.checks import (
     CHUNK_BYTES,
     NO_METADATA,
+    PresignMethod,
     WriteRequest,
     check_border,
     check_chunk_bytes,
@@ -22,7 +23,7 @@ from morphml_ray.artifacts.checks import (
     check_write,
     view_bytes,
 )
-from morphml_ray.artifacts.contract import Advance, ObjectFolder, ObjectInfo, ObjectPage, PresignMethod, UploadId
+from morphml_ray.artifacts.contract import Advance, ObjectFolder, ObjectInfo, ObjectPage, UploadId
 from morphml_ray.artifacts.crc32 import crc32
 from morphml_ray.artifacts.file_io import opened_source, read_blocks, replaced_target, write_all
 from morphml_ray.artifacts.local.chunked_uploads import LocalChunkedUploads

@@ -10,6 +10,7 @@ from typing_extensions import Buffer
 from morphml_ray.artifacts.checks import (
     CHUNK_BYTES,
     NO_METADATA,
+    PresignMethod,
     check_border,
     check_chunk_bytes,
     check_folder,
@@ -21,7 +22,7 @@ from morphml_ray.artifacts.checks import (
     check_write,
     view_bytes,
 )
-from morphml_ray.artifacts.contract import Advance, ObjectFolder, ObjectInfo, ObjectPage, PresignMethod, UploadId
+from morphml_ray.artifacts.contract import Advance, ObjectFolder, ObjectInfo, ObjectPage, UploadId
 from morphml_ray.artifacts.file_io import opened_source, replaced_target, write_all
 from morphml_ray.artifacts.s3.bucket import Bucket
 from morphml_ray.artifacts.s3.chunked_uploads import S3ChunkedUploads

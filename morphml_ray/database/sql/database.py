@@ -10,9 +10,6 @@ import sqlalchemy as sa
 
 from morphml_ray.config import BackendUrl
 from morphml_ray.database.contract import (
-    SPARE_ROWS,
-    EncodedRecord,
-    EncodedRecords,
     ExperimentRef,
     NewExperiment,
     Operator,
@@ -27,11 +24,13 @@ from morphml_ray.database.sql.ranking import Ranking
 from morphml_ray.database.sql.saving import Batch
 from morphml_ray.database.sql.statements import SaveStatements
 from morphml_ray.database.time_limit import hasty, limited, time_limit
+from morphml_ray.database.wire import SPARE_ROWS, EncodedRecord, EncodedRecords
 from morphml_ray.errors import BackendUnavailable, MorphMLRayError, ValidationError
 from morphml_ray.model.records import Direction, EvaluationStatus, ExperimentRecord, ExperimentStatus
 
 KNOWN_LOCK_WAIT_S = 0.1
 """How long to wait for a lock that was not let go a moment ago, seconds."""
+MAX_WRITERS = 4
 
 
 class SqlDatabase:
@@ -99,6 +98,12 @@ class SqlDatabase:
         """See ``Database.is_open``."""
         return self._engine is not None
 
+    @property
+    def max_writers(self) -> int:
+        """See ``Database.max_writers``: readers need connections too."""
+        is_shared = self._engine is not None and self._dialect.has_many_writers
+        return max(1, min(MAX_WRITERS, self._pool_size * 2 // 5)) if is_shared else 1
+
     def pool_status(self) -> dict[str, int]:
         """See ``Database.pool_status``."""
         pool = self._engine.pool if self._engine is not None else None
@@ -127,9 +132,9 @@ class SqlDatabase:
             yield connection
 
     @contextmanager
-    def _writing(self, operation: str, *, is_save: bool = False) -> Iterator[sa.Connection]:
+    def _writing(self, operation: str) -> Iterator[sa.Connection]:
         with self._connection(operation) as connection, connection.begin() as transaction:
-            self._dialect.begin(connection, is_save=is_save)
+            self._dialect.begin(connection)
             yield connection
             with committing(self._place, operation, self._dialect.check_place):
                 transaction.commit()
@@ -139,14 +144,14 @@ class SqlDatabase:
     def save(self, units: Sequence[SaveUnit]) -> list[list[int] | MorphMLRayError]:
         """See ``Database.save``."""
         try:
-            with self._writing("save", is_save=True) as connection:
+            with self._writing("save") as connection:
                 return self._batch(connection).save(units)
         except (ValidationError, LockedError):
             # One value among many is refused, or one experiment is locked: find it, so that the others are stored.
             with (
                 limited(self._timeout_s),
                 hasty(KNOWN_LOCK_WAIT_S),
-                self._writing("save", is_save=True) as connection,
+                self._writing("save") as connection,
             ):
                 return self._save_apart(connection, units)
 
@@ -165,7 +170,8 @@ class SqlDatabase:
         """Save units of one experiment; halve them until the values that are refused stand alone."""
         try:
             with translated(self._place, "save"), connection.begin_nested():
-                return self._batch(connection).save(units)
+                # Alone, a unit is asked whether it was written already, whatever came with its write ids then.
+                return self._batch(connection).save(units, by_rounds=len(units) == 1)
         except LockedError as error:
             return [error] * len(units)
         except ValidationError as error:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from math import ceil
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from morphml_ray.database.sql import postgres_arrivals, sqlite_arrivals
+from morphml_ray.database.sql.arrivals import Arrivals, Stored
 from morphml_ray.database.sql.driver_errors import sending
 from morphml_ray.database.sql.prepared import Columns, Prepared, Row
 from morphml_ray.database.sql.sqlite_file import SqliteFile
-from morphml_ray.database.sql.totals import ExactMean, add_totals
+from morphml_ray.database.sql.totals import ExactMean, Totals, add_totals
 from morphml_ray.database.time_limit import time_limit
 from morphml_ray.errors import ConfigurationError
 
@@ -24,23 +26,15 @@ LEAST_CONNECT_S = 2  # libpq takes one second for two
 MIGRATION_LOCK = 0x6D6F7270686D6C  # "morphml", as a PostgreSQL advisory lock
 
 
-def _set_locally(settings: Mapping[str, str]) -> str:
-    return "SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in settings.items())
-
-
-_SETTINGS = {
-    "statement_timeout": "%(statement_timeout)s",
-    "lock_timeout": "%(lock_timeout)s",
+_BEGIN = (
+    "BEGIN; SET LOCAL statement_timeout = {statement_ms}; SET LOCAL lock_timeout = {lock_ms};"
     # What is looked for was mostly written moments ago and lies in memory: the default, for disks that seek, makes
     # the planner read whole tables instead of an index.
-    "random_page_cost": "'1.1'",
-    "jit": "'off'",  # it takes longer than any of our statements
-}
-# Plans by index only: one from statistics of a time when the tables were small would read them whole when they are
-# large.
-_BY_INDEX_ONLY = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "'off'")
-_SET = _set_locally(_SETTINGS)
-_SET_FOR_SAVE = _set_locally(_SETTINGS | _BY_INDEX_ONLY)
+    " SET LOCAL random_page_cost = 1.1;"
+    " SET LOCAL jit = off;"  # it takes longer than any of our statements
+)
+# Plans from statistics of a time when the tables were small would read them whole when they are large.
+_BY_INDEX_ONLY = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;"
 _READ_ONLY_ROLE = sa.text(
     "SELECT current_user AS role FROM pg_settings WHERE name = 'default_transaction_read_only' AND setting = 'on'"
     " AND source IN ('user', 'database user', 'client') AND NOT pg_is_in_recovery()"
@@ -52,6 +46,8 @@ class Dialect(Protocol):
 
     insert: Any
     """Makes an INSERT that knows ``on_conflict_do_nothing``."""
+    has_many_writers: bool
+    """Whether several threads may save at a time."""
 
     def create_engine(self, url: str, *, pool_size: int, echo: bool, timeout_s: float) -> sa.Engine:
         """Make the engine; nothing connects yet."""
@@ -86,8 +82,24 @@ class Dialect(Protocol):
     def mean(self, value: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         """Give the mean of floats, also where their sum is no float."""
 
-    def begin(self, connection: sa.Connection, *, is_save: bool = False) -> None:
+    def begin(self, connection: sa.Connection) -> None:
         """Prepare a transaction: each of its statements ends within the ``time_limit``."""
+
+    def save_arrivals(
+        self, connection: sa.Connection, rows: Arrivals, experiments: Sequence[int], moment: Any, totals: Totals
+    ) -> Stored:
+        """Store a batch's architectures, and of its evaluations what can go the short way; lock its experiments.
+
+        Args:
+            connection: in a transaction.
+            rows: the batch.
+            experiments: that it is for.
+            moment: when it came, as ``moment`` writes it.
+            totals: what is stored is counted there, if not in the database at once.
+        """
+
+    def plan_by_index(self, connection: sa.Connection) -> None:
+        """Let the rest of a transaction find its rows by indexes, whatever statistics say."""
 
     def run(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row], shared: Row = ()) -> None:
         """Execute a statement over a ``source`` for all rows, in their order."""
@@ -104,6 +116,7 @@ class PostgresDialect:
     """
 
     insert = staticmethod(postgresql.insert)
+    has_many_writers = True
 
     def create_engine(self, url: str, *, pool_size: int, echo: bool, timeout_s: float) -> sa.Engine:
         """Make an engine whose connections notice a server that went away."""
@@ -140,6 +153,12 @@ class PostgresDialect:
             left_s = LONGEST_WAIT_S if limit is None else min(limit.left_s, LONGEST_WAIT_S)
             options["connect_timeout"] = max(LEAST_CONNECT_S, ceil(left_s))
 
+        ask = engine.dialect.do_ping
+
+        def ping(raw: Any) -> bool:
+            return raw.is_in_use() or ask(raw)
+
+        engine.dialect.do_ping = ping  # type: ignore[assignment, method-assign]  # as its own subclasses do
         return engine
 
     def acquire(self, url: str) -> None:
@@ -195,13 +214,27 @@ class PostgresDialect:
         is_tiny = sa.func.abs(exact) < sa.literal_column("1e-320", sa.Numeric)
         return sa.case((is_tiny, sa.literal_column("0.0", sa.Double)), else_=sa.cast(exact, sa.Double))
 
-    def begin(self, connection: sa.Connection, *, is_save: bool = False) -> None:
+    def begin(self, connection: sa.Connection) -> None:
         """Set time-outs, and what makes plans good, for this transaction."""
         limit = time_limit()
         left_ms = 0 if limit is None else ceil(limit.left_s * 1000)  # 0 sets no limit
         lock_ms = 0 if limit is None else ceil(min(limit.lock_wait_s * 1000, left_ms))
-        times = {"statement_timeout": str(left_ms), "lock_timeout": str(lock_ms)}
-        connection.exec_driver_sql(_SET_FOR_SAVE if is_save else _SET, times)
+        _send_along(connection, _BEGIN.format(statement_ms=left_ms, lock_ms=lock_ms))
+
+    def save_arrivals(
+        self,
+        connection: sa.Connection,
+        rows: Arrivals,
+        experiments: Sequence[int],
+        moment: Any,
+        totals: Totals,  # noqa: ARG002 - the statement itself counts
+    ) -> Stored:
+        """See ``postgres_arrivals``."""
+        return postgres_arrivals.save_arrivals(connection, rows, experiments, moment)
+
+    def plan_by_index(self, connection: sa.Connection) -> None:
+        """Turn all other plans off for this transaction."""
+        _send_along(connection, _BY_INDEX_ONLY)
 
     def run(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row], shared: Row = ()) -> None:
         """Execute once, with the rows turned into columns."""
@@ -224,6 +257,7 @@ class SqliteDialect:
     """SQLite in one file that one process owns: write-ahead log, synced at every commit."""
 
     insert = staticmethod(sqlite.insert)
+    has_many_writers = False
 
     def __init__(self) -> None:
         self._file: SqliteFile | None = None
@@ -307,8 +341,17 @@ class SqliteDialect:
         """Average by a function of this process."""
         return sa.func.exact_mean(value)
 
-    def begin(self, connection: sa.Connection, *, is_save: bool = False) -> None:
+    def begin(self, connection: sa.Connection) -> None:
         """Nothing to prepare: the driver has its time-out for locks, and nobody else can hang."""
+
+    def save_arrivals(
+        self, connection: sa.Connection, rows: Arrivals, experiments: Sequence[int], moment: Any, totals: Totals
+    ) -> Stored:
+        """See ``sqlite_arrivals``."""
+        return sqlite_arrivals.save_arrivals(connection, rows, experiments, moment, totals)
+
+    def plan_by_index(self, connection: sa.Connection) -> None:
+        """SQLite gathers no statistics by itself."""
 
     def run(self, connection: sa.Connection, statement: Prepared, rows: Sequence[Row], shared: Row = ()) -> None:
         """Execute once a row, inside the driver."""
@@ -319,6 +362,11 @@ class SqliteDialect:
         """Execute once, with the rows as JSON."""
         found = connection.exec_driver_sql(statement.sql, statement.pick((json.dumps(rows),)))
         return [tuple(row) for row in found]
+
+
+def _send_along(connection: sa.Connection, statements: str) -> None:
+    raw: Any = connection.connection.dbapi_connection
+    raw.preface += statements
 
 
 def dialect_for(url: str) -> Dialect:

@@ -21,6 +21,7 @@ from psycopg2 import _psycopg, extensions
 from morphml_ray.database.sql.watchdog import WATCHDOG
 from morphml_ray.database.time_limit import TimeLimit, time_limit
 
+FRESH_S = 1.0
 GRACE_S = 0.5
 """What a server gets beyond its own time-outs to tell of them, and to roll back."""
 
@@ -36,6 +37,10 @@ class PostgresConnection(extensions.connection):
     """psycopg2's connection, with differences while it connects, and with an end to what it waits for.
 
     Connecting has libpq's own time-out. Afterwards what is asked within a ``time_limit`` is given up when that is over.
+    What begins a transaction travels with its first statement, which saves a round trip.
+
+    Attributes:
+        preface: statements that the next one takes along.
 
     Raises:
         psycopg2.OperationalError: the server refuses the connection, and ``pgcode`` says why; without a code the
@@ -43,7 +48,9 @@ class PostgresConnection(extensions.connection):
         psycopg2.ProgrammingError: the driver refuses, because the URL lacks something.
     """
 
+    preface = ""
     _line: socket.socket | None = None
+    _used_at = 0.0
 
     def __init__(self, dsn: str, *args: Any, **options: Any) -> None:
         try:
@@ -62,16 +69,25 @@ class PostgresConnection(extensions.connection):
             self.close()
             raise psycopg2.OperationalError(f"the connection cannot be used: {error.strerror}") from error
         self.cursor_factory = PostgresCursor
+        self.autocommit = True  # the driver would begin with a round trip of its own
 
     def commit(self) -> None:
-        """Commit, and wait no longer than the time limit."""
-        with self.limited():
-            super().commit()
+        """Commit what was begun, and wait no longer than the time limit."""
+        self._end("COMMIT")
 
     def rollback(self) -> None:
-        """Roll back, and wait no longer than the time limit."""
-        with self.limited():
-            super().rollback()
+        """Roll back what was begun, and wait no longer than the time limit."""
+        self._end("ROLLBACK")
+
+    def _end(self, statement: str) -> None:
+        self.preface = ""
+        if self.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE:
+            with self.cursor() as cursor:
+                cursor.execute(statement)
+
+    def is_in_use(self) -> bool:
+        """Tell whether the server answered a moment ago, so that it need not be asked whether it is there."""
+        return not self.closed and time.monotonic() - self._used_at < FRESH_S
 
     def close(self) -> None:
         """Close at once."""
@@ -94,6 +110,7 @@ class PostgresConnection(extensions.connection):
         try:
             with WATCHDOG.watching(self._line, max(started_at, limit.ends_at) + GRACE_S) as watch:
                 yield
+            self._used_at = time.monotonic()
         except psycopg2.Error:
             if not watch.is_over:
                 raise
@@ -107,9 +124,10 @@ class PostgresCursor(extensions.cursor):
     connection: PostgresConnection
 
     def execute(self, query: Any, variables: Any = None) -> None:
-        """Execute a statement."""
+        """Execute a statement, behind what it takes along."""
+        preface, self.connection.preface = self.connection.preface, ""
         with self.connection.limited():
-            super().execute(query, variables)
+            super().execute(preface + query if preface else query, variables)
 
 
 def check_time(limit: TimeLimit) -> None:

@@ -6,16 +6,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from morphml_ray.database.contract import RECORD_COLUMNS, ExperimentRef, Row, number_of
-from morphml_ray.database.sql.schema import architectures, evaluations, experiments, failures, proposals
+from morphml_ray.database.contract import ExperimentRef, number_of
+from morphml_ray.database.sql.groups import in_experiment, is_success
+from morphml_ray.database.sql.schema import architectures, evaluations, experiments, failures
 from morphml_ray.database.sql.totals import mean_of
+from morphml_ray.database.wire import RECORD_COLUMNS, Row
 from morphml_ray.errors import CorruptDataError, NotFoundError
 from morphml_ray.model.plain import decode_json
 from morphml_ray.model.records import EvaluationStatus, ExperimentRecord, ExperimentStatus
 
 _logger = logging.getLogger(__name__)
 
-_IS_SUCCESS = evaluations.c.status == sa.literal_column("'succeeded'")
+_IS_SUCCESS = is_success()
 
 
 _EXPERIMENT = sa.select(
@@ -173,8 +175,7 @@ def find_evaluation(
         select_records(evaluations.c.fitness)
         .where(
             architectures.c.key == architecture_hash,
-            # The addition keeps planners with stale statistics from walking the experiment through another index.
-            evaluations.c.experiment_id + sa.literal_column("0", sa.Integer) == row.id,
+            in_experiment(evaluations, row.id),
             evaluations.c.fidelity_key == fidelity_key,
             evaluations.c.seed_key == seed_key,
         )
@@ -194,7 +195,7 @@ _RECORD: Mapping[str, sa.ColumnElement[Any]] = {
     "evaluated_at": _found.finished_at,
     "seed": _found.seed_key,
     "fidelity": _found.fidelity_key,
-    "parents": sa.cast(proposals.c.parents, sa.Text),
+    "parents": sa.cast(_found.parents, sa.Text),
     "error": _found.error_text,
     "n": sa.literal_column("1", sa.Integer),
     "std": sa.null(),
@@ -207,11 +208,8 @@ def select_records(fitness: sa.ColumnElement[Any], *more: sa.ColumnElement[Any])
     columns = {name: _RECORD[name] if name in _RECORD else _found[name] for name in RECORD_COLUMNS} | {
         "fitness": fitness
     }
-    return (
-        sa.select(*(column.label(name) for name, column in columns.items()), *more)
-        .join_from(evaluations, architectures, architectures.c.id == _found.architecture_id)
-        .outerjoin(proposals, proposals.c.write_id == _found.write_id)
-    )
+    selected = sa.select(*(column.label(name) for name, column in columns.items()), *more)
+    return selected.join_from(evaluations, architectures, architectures.c.id == _found.architecture_id)
 
 
 def _fetch(connection: sa.Connection, query: sa.Select[Any]) -> list[Row]:

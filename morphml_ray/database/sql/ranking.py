@@ -10,10 +10,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from morphml_ray.database.contract import RECORD_COLUMNS, ExperimentRef, Operator, Row
+from morphml_ray.database.contract import ExperimentRef, Operator
 from morphml_ray.database.sql.dialects import Dialect
+from morphml_ray.database.sql.groups import GROUP, in_experiment, is_success, same_group
 from morphml_ray.database.sql.queries import plain_row, require_experiment, select_records
 from morphml_ray.database.sql.schema import evaluations
+from morphml_ray.database.wire import RECORD_COLUMNS, Row
 from morphml_ray.errors import ValidationError
 from morphml_ray.model.plain import decode_json
 from morphml_ray.model.records import Direction
@@ -33,8 +35,7 @@ _LOOKED_AT = 200
 _LARGEST: sa.ColumnElement[float] = sa.literal_column(repr(sys.float_info.max))
 
 _found = evaluations.c
-_GROUP = (_found.architecture_id, _found.protocol_hash, _found.fidelity_key)
-"""What is averaged together: an architecture at one fidelity."""
+_GROUP = tuple(_found[name] for name in GROUP)
 
 
 class Ranking:
@@ -107,15 +108,15 @@ class Ranking:
         member = evaluations.alias("member")
         mean = self._dialect.mean(metric_number(self._connection, member.c.metrics, metric))
         score = mean if direction == "min" else -mean
-        group = [member.c[column.name] for column in _GROUP]
+        group = [member.c[name] for name in GROUP]
         scored = (
             sa.select(*group, score.label("score"))
-            .where(member.c.experiment_id == self._experiment.id, member.c.status == sa.literal_column("'succeeded'"))
+            .where(member.c.experiment_id == self._experiment.id, is_success(member))
             .group_by(*group)
             .having(mean.is_not(None))
             .subquery("scored")
         )
-        same = sa.and_(*(scored.c[column.name] == column for column in _GROUP))
+        same = sa.and_(*(scored.c[name] == _found[name] for name in GROUP))
         query = select_records(_found.rank_loss * self._sign, scored.c.score.label("score"), *_GROUP).join(scored, same)
         return query.where(self._is_lead), scored.c.score
 
@@ -142,9 +143,8 @@ class Ranking:
 
     def _count_members(self) -> sa.ColumnElement[int]:
         member = evaluations.alias("member")
-        same = [member.c[column.name] == column for column in (*_GROUP, _found.experiment_id)]
-        is_success = member.c.status == sa.literal_column("'succeeded'")
-        return sa.select(sa.func.count()).where(*same, is_success).correlate(evaluations).scalar_subquery()
+        members = (*same_group(member, evaluations), is_success(member))
+        return sa.select(sa.func.count()).where(*members).correlate(evaluations).scalar_subquery()
 
     def _with_spread(self, rows: Iterable[sa.Row[Any]]) -> list[Row]:
         """Say of each row how many evaluations its fitness is the mean of, and how far they are apart."""
@@ -162,9 +162,8 @@ class Ranking:
         remaining = iter(groups)
         while portion := [number for number, *_ in islice(remaining, _GROUPS_AT_ONCE)]:
             query = sa.select(*_GROUP, _found.fitness).where(
-                # The addition keeps planners with stale statistics from walking the experiment through another index.
-                _found.experiment_id + sa.literal_column("0", sa.Integer) == self._experiment.id,
-                _found.status == sa.literal_column("'succeeded'"),
+                in_experiment(evaluations, self._experiment.id),
+                is_success(),
                 _found.architecture_id.in_(portion),
             )
             for *group, value in self._connection.execute(query):
@@ -192,7 +191,7 @@ class Ranking:
 
 
 def _group_of(row: sa.Row[Any]) -> tuple[Any, ...]:
-    return (row.architecture_id, row.protocol_hash, row.fidelity_key)
+    return tuple(getattr(row, name) for name in GROUP)
 
 
 def _deviation(values: Sequence[float]) -> float | None:

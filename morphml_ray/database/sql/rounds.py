@@ -7,22 +7,25 @@ from morphml_ray.database.contract import EncodedEvaluation
 
 
 class Item(NamedTuple):
-    """One evaluation on its way in."""
+    """One evaluation on its way in.
 
+    Attributes:
+        id: what its row will have, if it gets one.
+        experiment_id: where it belongs.
+        fitness_sign: of that experiment.
+        evaluation: as its caller sent it.
+    """
+
+    id: int
     experiment_id: int
     fitness_sign: int
     evaluation: EncodedEvaluation
 
     @property
-    def group(self) -> tuple[Any, ...]:
-        """What is averaged together: the same architecture at the same fidelity."""
-        new = self.evaluation
-        return (self.experiment_id, new.key, new.protocol_hash, new.fidelity_key)
-
-    @property
     def key(self) -> tuple[Any, ...]:
         """What must be evaluated once only."""
-        return (*self.group, self.evaluation.seed_key)
+        new = self.evaluation
+        return (self.experiment_id, new.key, new.protocol_hash, new.fidelity_key, new.seed_key)
 
 
 class Round(NamedTuple):

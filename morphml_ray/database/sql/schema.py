@@ -120,6 +120,8 @@ evaluations = sa.Table(
     sa.Column("duration_s", sa.Double, nullable=False),
     sa.Column("error_class", sa.Text),
     sa.Column("error_text", sa.Text),
+    # An evaluation is its own first proposal.
+    sa.Column("parents", Json, nullable=False, server_default="[]"),
     sqlite_autoincrement=True,
 )
 
@@ -171,6 +173,7 @@ failures = sa.Table(
     sa.Column("number", sa.BigInteger, nullable=False),
 )
 
+# What evaluations do not say: that they answered another one, or were forced.
 proposals = sa.Table(
     "proposals",
     metadata,

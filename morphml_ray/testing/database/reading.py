@@ -63,6 +63,20 @@ class ReadingContract:
         with pytest.raises(CorruptDataError, match=f"evaluation {ids[3]}.*{good[3].key}"):
             row.decode()
 
+    def test_case_62_a_listing_goes_on_behind_any_number_of_damaged_ones(self, database: Database) -> None:
+        number = create(database)
+        sent = [evaluation(i) for i in range(60)]
+        save(database, number, *[one._replace(spec=b"") if 4 < i < 55 else one for i, one in enumerate(sent)])
+        found: list[int] = []
+        last_id = None
+        while True:
+            records = database.list_architectures(number, None, None, last_id, 4).decode()
+            found += numbers(records)
+            last_id = records.last_id
+            if last_id is None:
+                break
+        assert found == [*range(5), *range(55, 60)]
+
     def test_an_architecture_is_found_by_its_hash(self, database: Database) -> None:
         first, second = create(database, "first"), create(database, "second")
         failed, _ = save(database, first, evaluation(0, None, seed=1), evaluation(0, None, seed=2))
