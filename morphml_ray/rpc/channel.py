@@ -171,8 +171,8 @@ class Channel:
             ) from error
         except LOST as error:
             raise BackendUnavailable(
-                f"the actor of {self.place} is gone (shut down, or its node died): call morphml_ray.connect() again, or "
-                "make this object anew"
+                f"the actor of {self.place} is gone (shut down, or its node died): call morphml_ray.connect() "
+                "again, or make this object anew"
             ) from error
         except ray.exceptions.ActorUnavailableError as error:
             raise BackendUnavailable(
