@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import pickle
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,10 +19,17 @@ from morphml_ray.config import BackendUrl
 from morphml_ray.database.actor import DatabaseActor, DatabaseSettings
 from morphml_ray.database.commit_queue import CommitQueue
 from morphml_ray.database.contract import DatabaseReads, DatabaseWrites, EncodedEvaluation, SaveUnit
-from morphml_ray.database.encoding import encode_evaluation, encode_experiment
+from morphml_ray.database.encoding import encode_evaluation, encode_experiment, new_write_id
 from morphml_ray.database.sql import SqlDatabase
 from morphml_ray.devstack import PostgresServer
-from morphml_ray.errors import BackendUnavailable, ConfigurationError, NotFoundError, Overloaded, ValidationError
+from morphml_ray.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    MorphMLRayError,
+    NotFoundError,
+    Overloaded,
+    ValidationError,
+)
 from morphml_ray.testing.database.caller import delete
 
 
@@ -142,6 +151,55 @@ def test_an_outage_past_the_deadline_is_an_error_and_the_queue_goes_on(opened: O
     assert patient.result(20)
     wait_until(lambda: opened.queue.status()["outage"] is None, 5)
     assert opened.count() == 1
+
+
+class Watched(SqlDatabase):
+    """Counts who saves at a time."""
+
+    saving = most = 0
+    lock = threading.Lock()
+
+    def save(self, units: Sequence[SaveUnit]) -> list[list[int] | MorphMLRayError]:
+        with self.lock:
+            self.saving += 1
+            self.most = max(self.most, self.saving)
+        try:
+            return super().save(units)
+        finally:
+            with self.lock:
+                self.saving -= 1
+
+
+def test_several_threads_save_what_is_more_than_a_batch_and_other_writes_run_alone(postgres_url: str) -> None:
+    database = Watched(BackendUrl(postgres_url), timeout_s=60)
+    database.open()
+    experiment = database.create_experiment(encode_experiment("one", {}, None, "error"))
+    queue = CommitQueue(database, max_rows=100_000, max_bytes=2**28)
+    numbers = iter(range(10**6))
+    template = evaluation(0)
+
+    def unit() -> SaveUnit:
+        new = [template._replace(write_id=new_write_id(), key=f"g1:{next(numbers):064x}") for _ in range(1_000)]
+        return SaveUnit(experiment, new)
+
+    with closing(database):
+        sent = [unit() for _ in range(10)]
+        saved = [queue.save([one], in_s(120)) for one in sent[:8]]
+        seen = queue.run(lambda: (database.saving, database.get_experiment_statistics(experiment)), in_s(120))
+        saved += [queue.save([one], in_s(120)) for one in sent[8:]]
+        saving, known = seen.result(120)
+        queue.flush(in_s(120)).result(120)
+        assert all(call.done() for call in saved)
+        queue.close(60)
+        assert database.most == database.max_writers == 2
+        assert (saving, known["num_evaluations"]) == (0, 8_000)
+        for one, call in zip(sent, saved, strict=True):
+            (ids,) = call.result(0)
+            assert isinstance(ids, list)
+            assert ids == sorted(set(ids))
+            again = pickle.loads(pickle.dumps(one))  # noqa: S301 - written on this line
+            assert list(again.evaluations) == one.evaluations
+            assert database.save([again]) == [ids]
 
 
 def test_closing_commits_what_waits(opened: Opened, sqlite_path: Path) -> None:
