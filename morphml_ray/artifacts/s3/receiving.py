@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from botocore import exceptions as exc
 from urllib3.exceptions import HTTPError
@@ -11,13 +11,9 @@ from morphml_ray.artifacts.checks import CHUNK_BYTES
 from morphml_ray.artifacts.contract import Advance, ObjectInfo
 from morphml_ray.artifacts.crc32 import combine, crc32, parse_checksum
 from morphml_ray.artifacts.s3.bucket import Bucket, describe
-from morphml_ray.artifacts.s3.direct import DIRECT_BYTES
 from morphml_ray.artifacts.s3.driver_errors import code_of
 from morphml_ray.artifacts.s3.parts import Part, one_at_a_time, split, work_on
 from morphml_ray.errors import BackendUnavailable, ConflictError, CorruptDataError
-
-if TYPE_CHECKING:
-    from types_boto3_s3.client import S3Client
 
 _BLOCK_BYTES = 256 * 1024
 
@@ -102,9 +98,11 @@ class Receiver:
         mode: Any = {"ChecksumMode": "ENABLED"} if is_whole else {"Range": f"bytes={offset}-{last}"}
         condition = {} if version is None else {"IfMatch": version}
         arguments = {**self._bucket.where(key), **mode, **condition}
-        with self._bucket.working(f"get {key}") as client:
+        with self._bucket.working(f"get {key}"):
             try:
-                answer, data = self._fetch(client, arguments, length)
+                answer = self._bucket.objects.get_object(**arguments)
+                with _streamed(answer) as body:
+                    data: bytes = body.read()
             except exc.ClientError as error:
                 if code_of(error) == "InvalidRange":  # behind the end, which an empty object always is
                     return b"" if version is None else self._get_nothing(key, version)
@@ -117,24 +115,15 @@ class Receiver:
             self.compare(key, crc32(data), describe(key, len(data), answer))
         return data
 
-    def _fetch(self, client: "S3Client", arguments: dict[str, Any], length: int | None) -> tuple[Any, bytes]:
-        is_small = length is not None and length <= DIRECT_BYTES
-        found = self._bucket.direct.get_object(arguments) if is_small else None
-        if found is not None:
-            return found, found["Body"]
-        answer = client.get_object(**arguments)
-        with _streamed(answer) as body:
-            return answer, body.read()
-
     def _receive_first(self, key: str, check: Callable[[ObjectInfo], None], sink: Sink) -> _First:
-        with self._bucket.working(f"get {key}") as client:
-            where: Any = {"Bucket": self._bucket.name, "Key": self._bucket.full_key(key)}
+        with self._bucket.working(f"get {key}"):
+            objects, where = self._bucket.objects, self._bucket.where(key)
             try:
-                answer = client.get_object(**where, Range=f"bytes=0-{CHUNK_BYTES - 1}")
+                answer = objects.get_object(**where, Range=f"bytes=0-{CHUNK_BYTES - 1}")
             except exc.ClientError as error:
                 if code_of(error) != "InvalidRange":
                     raise
-                answer = client.get_object(**where)  # empty, unless it was written meanwhile
+                answer = objects.get_object(**where)  # empty, unless it was written meanwhile
             info = describe(key, _total_bytes(answer), answer)
             with _streamed(answer) as body:
                 check(info)
@@ -142,11 +131,10 @@ class Receiver:
             return _First(info, answer["ETag"], crc)
 
     def _receive_part(self, key: str, part: Part, etag: str, sink: Sink) -> int:
-        with self._bucket.working(f"get {key}") as client:
+        with self._bucket.working(f"get {key}"):
             try:
-                answer = client.get_object(
-                    Bucket=self._bucket.name,
-                    Key=self._bucket.full_key(key),
+                answer = self._bucket.objects.get_object(
+                    **self._bucket.where(key),
                     Range=f"bytes={part.offset}-{part.offset + part.size_bytes - 1}",
                     IfMatch=etag,
                 )
@@ -183,13 +171,15 @@ def _streamed(answer: Any) -> Iterator[Any]:
 
 def _drain(body: Any, offset: int, size_bytes: int, sink: Sink) -> int:
     crc = position = 0
-    while position < size_bytes:
-        block = body.read(min(_BLOCK_BYTES, size_bytes - position))
-        if not block:
-            raise _BrokenError("the server ended an object early")
-        sink(memoryview(block), offset + position)
-        crc = crc32(block, crc)
-        position += len(block)
+    for block in body.iter_chunks(_BLOCK_BYTES):
+        wanted = memoryview(block)[: size_bytes - position]
+        sink(wanted, offset + position)
+        crc = crc32(wanted, crc)
+        position += len(wanted)
+        if position == size_bytes:
+            return crc
+    if position < size_bytes:
+        raise _BrokenError("the server ended an object early")
     return crc
 
 
