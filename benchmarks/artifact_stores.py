@@ -168,8 +168,8 @@ class Boto3:
         keys = files.small_keys("boto3")
         yield Contender(
             "boto3: one after another",
-            lambda: [self._put(key, data) for key, data in zip(keys, files.small, strict=True)],
-            lambda: [self._get(key) for key in keys],
+            lambda: list(map(self._put, keys, files.small)),
+            lambda: list(map(self._get, keys)),
         )
         yield Contender(
             f"boto3: {_THREADS} threads",

@@ -137,7 +137,7 @@ class ArtifactActor:
         if info is not None and offset == 0 and version is None:
             size_bytes = info.size_bytes
             whole = await self._transfer(partial(get_whole, key, size_bytes), size_bytes, self._settings.deadline_s)
-            return OutgoingBytes(whole)
+            return OutgoingBytes(*whole)
         left_bytes = 0 if info is None else max(0, info.size_bytes - offset)
         return OutgoingBytes(await self._read(key, offset, left_bytes, version or (info and info.version)))
 
@@ -165,7 +165,7 @@ class ArtifactActor:
         """Read objects below ``FIRST_READ_BYTES``; the others, and those that are missing, are left out."""
         return await self._get_each(get_small, keys)
 
-    async def _get_each(self, work: BatchWork[str, dict[str, Buffer]], keys: Sequence[str]) -> OutgoingObjects:
+    async def _get_each(self, work: BatchWork[str, dict[str, list[Buffer]]], keys: Sequence[str]) -> OutgoingObjects:
         found = await self._share(work, keys, len(keys) * FIRST_READ_BYTES, self._settings.deadline_s)
         merged = {key: data for each in found for key, data in each.items()}
         return OutgoingObjects({key: merged[key] for key in keys if key in merged})

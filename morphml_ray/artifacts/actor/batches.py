@@ -36,12 +36,12 @@ def put_all(objects: Sequence[tuple[WriteRequest, memoryview]], backend: Artifac
         transfer.advance(view.nbytes)
 
 
-def get_all(keys: Sequence[str], backend: ArtifactBackend, transfer: Transfer) -> dict[str, Buffer]:
-    """Read objects, one after the other; those that are missing are left out."""
-    found: dict[str, Buffer] = {}
+def get_all(keys: Sequence[str], backend: ArtifactBackend, transfer: Transfer) -> dict[str, list[Buffer]]:
+    """Read objects, one after the other, as the parts that arrive; those that are missing are left out."""
+    found: dict[str, list[Buffer]] = {}
     for key, data in _read_beginnings(keys, backend, transfer):
         if len(data) < FIRST_READ_BYTES:
-            found[key] = data
+            found[key] = [data]
         else:
             info = backend.head(key)
             with suppress(NotFoundError):  # deleted since
@@ -49,14 +49,14 @@ def get_all(keys: Sequence[str], backend: ArtifactBackend, transfer: Transfer) -
     return found
 
 
-def get_small(keys: Sequence[str], backend: ArtifactBackend, transfer: Transfer) -> dict[str, Buffer]:
+def get_small(keys: Sequence[str], backend: ArtifactBackend, transfer: Transfer) -> dict[str, list[Buffer]]:
     """Read objects below ``FIRST_READ_BYTES``; the others, and those that are missing, are left out."""
     beginnings = _read_beginnings(keys, backend, transfer)
-    return {key: data for key, data in beginnings if len(data) < FIRST_READ_BYTES}
+    return {key: [data] for key, data in beginnings if len(data) < FIRST_READ_BYTES}
 
 
-def get_whole(key: str, size_bytes: int, backend: ArtifactBackend, transfer: Transfer) -> bytearray:
-    """Read a large object.
+def get_whole(key: str, size_bytes: int, backend: ArtifactBackend, transfer: Transfer) -> list[Buffer]:
+    """Read a large object, as the parts that arrive: to join them is up to the caller, who copies them anyway.
 
     Args:
         key: of the object.
@@ -69,10 +69,8 @@ def get_whole(key: str, size_bytes: int, backend: ArtifactBackend, transfer: Tra
         ConflictError: it was replaced again and again meanwhile.
     """
     for _ in range(READ_TURNS):
-        buffer = bytearray(size_bytes)
         with suppress(ConflictError):  # replaced since it was looked at
-            backend.get_into(key, buffer, transfer.advance)
-            return buffer
+            return backend.get_parts(key, size_bytes, transfer.advance)
         info = backend.head(key)
         size_bytes = info.size_bytes if info else 0
     raise ConflictError(f"{key} is replaced again and again while it is read")

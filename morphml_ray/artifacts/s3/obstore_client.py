@@ -23,6 +23,7 @@ from botocore.exceptions import ClientError, HTTPClientError
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 from obstore.store import S3Store
+from typing_extensions import Buffer
 
 from morphml_ray.artifacts.s3.driver_errors import in_boto3s_words, is_transient
 from morphml_ray.rpc.patience import Patience
@@ -218,9 +219,9 @@ class _Body:
         self._found: GetResult | None = found
         self._place = place
 
-    def read(self) -> bytes:
+    def read(self) -> Buffer:
         with in_boto3s_words("GetObject", self._place):
-            return b"" if self._found is None else bytes(self._found.bytes())
+            return b"" if self._found is None else self._found.bytes()  # a copy is made by whoever needs bytes
 
     def iter_chunks(self, chunk_size: int) -> Iterator[bytes]:
         blocks = iter(()) if self._found is None else self._found.stream(min_chunk_size=chunk_size)

@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from botocore import exceptions as exc
+from typing_extensions import Buffer
 from urllib3.exceptions import HTTPError
 
 from morphml_ray.artifacts.checks import CHUNK_BYTES
@@ -21,6 +22,8 @@ Result = TypeVar("Result")
 
 Sink = Callable[[memoryview, int], None]
 """Takes bytes and where they belong; may be called again with the same ones."""
+Taker = Callable[[Any, int, int], int]
+"""Takes the body of an answer: where it belongs, and how many bytes of it; gives their CRC-32. May be repeated."""
 
 
 class _BrokenError(Exception):
@@ -44,24 +47,24 @@ class Receiver:
         self._bucket = bucket
 
     def receive(
-        self, key: str, check: Callable[[ObjectInfo], None], sink: Sink, progress: Advance | None
+        self, key: str, check: Callable[[ObjectInfo], None], take: Taker, progress: Advance | None
     ) -> ObjectInfo:
         """Read a whole object and compare its checksum.
 
         Args:
             key: of the object.
             check: is told about the object before the first byte comes.
-            sink: takes the bytes, from several threads.
+            take: takes the bytes, from several threads.
             progress: see ``ArtifactBackend``.
         """
         tell = one_at_a_time(progress)
-        first = self._again(lambda: self._receive_first(key, check, sink))
+        first = self._again(lambda: self._receive_first(key, check, take))
         read_bytes = min(CHUNK_BYTES, first.info.size_bytes)
         tell(read_bytes)
         parts = split(first.info.size_bytes, read_bytes)
 
         def receive_part(part: Part) -> tuple[int, int]:
-            crc = self._again(lambda: self._receive_part(key, part, first.etag, sink))
+            crc = self._again(lambda: self._receive_part(key, part, first.etag, take))
             tell(part.size_bytes)
             return crc, part.size_bytes
 
@@ -102,7 +105,7 @@ class Receiver:
             try:
                 answer = self._bucket.objects.get_object(**arguments)
                 with _streamed(answer) as body:
-                    data: bytes = body.read()
+                    data = bytes(body.read())
             except exc.ClientError as error:
                 if code_of(error) == "InvalidRange":  # behind the end, which an empty object always is
                     return b"" if version is None else self._get_nothing(key, version)
@@ -115,7 +118,7 @@ class Receiver:
             self.compare(key, crc32(data), describe(key, len(data), answer))
         return data
 
-    def _receive_first(self, key: str, check: Callable[[ObjectInfo], None], sink: Sink) -> _First:
+    def _receive_first(self, key: str, check: Callable[[ObjectInfo], None], take: Taker) -> _First:
         with self._bucket.working(f"get {key}"):
             objects, where = self._bucket.objects, self._bucket.where(key)
             try:
@@ -127,10 +130,10 @@ class Receiver:
             info = describe(key, _total_bytes(answer), answer)
             with _streamed(answer) as body:
                 check(info)
-                crc = _drain(body, 0, min(CHUNK_BYTES, info.size_bytes), sink)
+                crc = take(body, 0, min(CHUNK_BYTES, info.size_bytes))
             return _First(info, answer["ETag"], crc)
 
-    def _receive_part(self, key: str, part: Part, etag: str, sink: Sink) -> int:
+    def _receive_part(self, key: str, part: Part, etag: str, take: Taker) -> int:
         with self._bucket.working(f"get {key}"):
             try:
                 answer = self._bucket.objects.get_object(
@@ -143,7 +146,7 @@ class Receiver:
                     raise self._replaced(key) from error
                 raise
             with _streamed(answer) as body:
-                return _drain(body, part.offset, part.size_bytes, sink)
+                return take(body, part.offset, part.size_bytes)
 
     def _replaced(self, key: str) -> ConflictError:
         return ConflictError(f"{self._bucket.place}: {key} was replaced while it was read")
@@ -169,18 +172,36 @@ def _streamed(answer: Any) -> Iterator[Any]:
             raise _BrokenError(" ".join(str(error).split())) from error
 
 
-def _drain(body: Any, offset: int, size_bytes: int, sink: Sink) -> int:
-    crc = position = 0
-    for block in body.iter_chunks(_BLOCK_BYTES):
-        wanted = memoryview(block)[: size_bytes - position]
-        sink(wanted, offset + position)
-        crc = crc32(wanted, crc)
-        position += len(wanted)
-        if position == size_bytes:
-            return crc
-    if position < size_bytes:
-        raise _BrokenError("the server ended an object early")
-    return crc
+def drained(sink: Sink) -> Taker:
+    """Pass the bytes on in small blocks, in bounded memory."""
+
+    def drain(body: Any, offset: int, size_bytes: int) -> int:
+        crc = position = 0
+        for block in body.iter_chunks(_BLOCK_BYTES):
+            wanted = memoryview(block)[: size_bytes - position]
+            sink(wanted, offset + position)
+            crc = crc32(wanted, crc)
+            position += len(wanted)
+            if position == size_bytes:
+                return crc
+        if position < size_bytes:
+            raise _BrokenError("the server ended an object early")
+        return crc
+
+    return drain
+
+
+def collected(parts: dict[int, Buffer]) -> Taker:
+    """Keep what arrives as it is, by where it belongs."""
+
+    def collect(body: Any, offset: int, size_bytes: int) -> int:
+        data = memoryview(body.read())
+        if len(data) < size_bytes:
+            raise _BrokenError("the server ended an object early")
+        parts[offset] = data[:size_bytes]
+        return crc32(parts[offset])
+
+    return collect
 
 
 def _total_bytes(answer: Any) -> int:
