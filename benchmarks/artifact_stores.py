@@ -1,5 +1,6 @@
 """Ways to store and fetch artifacts on one S3 server: ours, boto3's and rclone's."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -67,16 +68,26 @@ def our_large(store: mr.ArtifactStore, files: Files) -> Iterator[Contender]:
     )
     data = files.large.read_bytes()
     yield Contender(
-        "morphml_ray: its bytes, from memory",
+        "morphml_ray: bytes",
         lambda: store.upload_bytes(data, "ours/bytes"),
         lambda: store.download_bytes("ours/bytes"),
     )
 
 
 def our_small(store: mr.ArtifactStore, files: Files) -> Iterator[Contender]:
-    """Give our ways to move many small objects: in one call, and in a call each that are all under way at once."""
+    """Give our ways to move many small objects: a call each, one after the other or at once, and all in one call."""
     keys = files.small_keys("ours")
     objects = dict(zip(keys, files.small, strict=True))
+    yield Contender(
+        "morphml_ray: one after another",
+        lambda: [store.upload_bytes(data, key) for key, data in objects.items()],
+        lambda: [store.download_bytes(key) for key in keys],
+    )
+    yield Contender(
+        f"morphml_ray: {_THREADS} threads",
+        lambda: _in_threads(store.upload_bytes, files.small, keys),
+        lambda: _in_threads(store.download_bytes, keys),
+    )
     yield Contender(
         "morphml_ray: all in one call",
         lambda: store.upload_multiple(objects),
@@ -115,9 +126,32 @@ class Boto3:
         )
 
     def large(self, files: Files) -> Iterator[Contender]:
-        """Give its ways to move one file."""
+        """Give its ways to move one file, and its bytes."""
+        data = files.large.read_bytes()
         for part_mib, threads in product(_PART_MIB, _PART_THREADS):
             yield self._large(files, part_mib, threads)
+            yield self._bytes(data, part_mib, threads)
+        yield Contender(
+            "boto3: bytes, in one request",
+            lambda: self._client.put_object(Bucket=BUCKET, Key="boto3/bytes", Body=data),
+            lambda: self._get("boto3/bytes"),
+        )
+
+    def _bytes(self, data: bytes, part_mib: int, threads: int) -> Contender:
+        part = part_mib * _MIB
+        config = TransferConfig(multipart_threshold=part, multipart_chunksize=part, max_concurrency=threads)
+        key = f"boto3/bytes-{part_mib}-{threads}"
+
+        def get() -> bytes:
+            fetched = io.BytesIO()
+            self._client.download_fileobj(BUCKET, key, fetched, Config=config)
+            return fetched.getvalue()
+
+        return Contender(
+            f"boto3: bytes, {part_mib} MiB a part, {threads} threads",
+            lambda: self._client.upload_fileobj(io.BytesIO(data), BUCKET, key, Config=config),
+            get,
+        )
 
     def _large(self, files: Files, part_mib: int, threads: int) -> Contender:
         part = part_mib * _MIB
@@ -130,8 +164,13 @@ class Boto3:
         )
 
     def small(self, files: Files) -> Iterator[Contender]:
-        """Give its way to move many small objects."""
+        """Give its ways to move many small objects."""
         keys = files.small_keys("boto3")
+        yield Contender(
+            "boto3: one after another",
+            lambda: list(map(self._put, keys, files.small)),
+            lambda: list(map(self._get, keys)),
+        )
         yield Contender(
             f"boto3: {_THREADS} threads",
             lambda: _in_threads(self._put, keys, files.small),

@@ -68,6 +68,7 @@ MAY_IMPORT = {
     "redis": ("cache/redis/",),
     "boto3": ("artifacts/s3/",),
     "botocore": ("artifacts/s3/",),
+    "obstore": ("artifacts/s3/",),
     "ray": NEAR_RAY,
 }
 

@@ -157,6 +157,15 @@ class ArtifactBackend(Protocol):
             CorruptDataError: the checksum differs.
         """
 
+    def get_parts(self, key: str, size_bytes: int, progress: Advance | None = None) -> list[Buffer]:
+        """Read a whole object into memory, as the parts that arrive, in order: they are not copied together.
+
+        Raises:
+            NotFoundError: there is no such object.
+            ConflictError: its size is another, or it was replaced meanwhile.
+            CorruptDataError: the checksum differs.
+        """
+
     def get_file(
         self, key: str, path: str | os.PathLike[str], progress: Advance | None = None, *, sync: bool = True
     ) -> ObjectInfo:

@@ -39,25 +39,30 @@ class Payload:
 
 
 class OutgoingBytes(Encoded[bytes]):
-    """Bytes of an object: they travel like a payload, and are copied once, where they arrive, into ``bytes``."""
+    """Bytes of an object: they travel like a payload, and are copied once, where they arrive, into ``bytes``.
 
-    def __init__(self, data: Buffer) -> None:
-        self._data = data
+    Args:
+        parts: of the object, in order.
+    """
+
+    def __init__(self, *parts: Buffer) -> None:
+        self._parts = parts
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Send the bytes beside the pickle, not in it."""
-        return bytes, (pickle.PickleBuffer(self._data),)
+        return _join, ([pickle.PickleBuffer(part) for part in self._parts],)
 
 
 class OutgoingObjects(Encoded[dict[str, bytes]]):
-    """Bytes of objects under their keys, beside the pickle as ``OutgoingBytes`` are; they arrive as a dict."""
+    """Bytes of objects, in parts, under their keys, as ``OutgoingBytes`` are; they arrive as a dict."""
 
-    def __init__(self, found: Mapping[str, Buffer]) -> None:
+    def __init__(self, found: Mapping[str, Sequence[Buffer]]) -> None:
         self._found = found
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Send the bytes beside the pickle, not in it."""
-        return _read_objects, (list(self._found), [pickle.PickleBuffer(data) for data in self._found.values()])
+        parts = [[pickle.PickleBuffer(part) for part in parts] for parts in self._found.values()]
+        return _read_objects, (list(self._found), parts)
 
 
 class OutgoingBatch(Encoded[tuple[dict[str, bytes], list[str]]]):
@@ -69,7 +74,7 @@ class OutgoingBatch(Encoded[tuple[dict[str, bytes], list[str]]]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Send the bytes beside the pickle, not in it."""
-        buffers = [pickle.PickleBuffer(data) for data in self._small.values()]
+        buffers = [[pickle.PickleBuffer(data)] for data in self._small.values()]
         return _read_batch, (list(self._small), buffers, list(self._large))
 
 
@@ -117,11 +122,17 @@ def describe_object(info: ObjectInfo) -> dict[str, Any]:
     }
 
 
-def _read_objects(keys: Sequence[str], data: Sequence[Buffer]) -> dict[str, bytes]:
-    return {key: bytes(each) for key, each in zip(keys, data, strict=True)}
+def _join(parts: Sequence[Buffer]) -> bytes:
+    return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
 
-def _read_batch(keys: Sequence[str], data: Sequence[Buffer], large: list[str]) -> tuple[dict[str, bytes], list[str]]:
+def _read_objects(keys: Sequence[str], data: Sequence[Sequence[Buffer]]) -> dict[str, bytes]:
+    return {key: _join(parts) for key, parts in zip(keys, data, strict=True)}
+
+
+def _read_batch(
+    keys: Sequence[str], data: Sequence[Sequence[Buffer]], large: list[str]
+) -> tuple[dict[str, bytes], list[str]]:
     return _read_objects(keys, data), large
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
 
+@pytest.mark.usefixtures("driver")
 class TestS3(ArtifactContract):
     @pytest.fixture
     def artifacts(self, artifacts_url: str) -> Iterator[S3ArtifactBackend]:

@@ -24,6 +24,8 @@ from morphml_ray.errors import (
     ValidationError,
 )
 
+pytestmark = pytest.mark.usefixtures("driver")
+
 SECRET = "S3NTINEL"  # noqa: S105 - it opens nothing
 
 

@@ -15,6 +15,8 @@ from morphml_ray.devstack import SeaweedServer
 from morphml_ray.errors import AlreadyExistsError, BackendUnavailable, ConflictError
 from morphml_ray.testing.artifacts.files import LARGE_BYTES, some_bytes
 
+pytestmark = pytest.mark.usefixtures("driver")
+
 
 @pytest.fixture
 def proxy(artifacts_url: str) -> Iterator[LossyProxy]:

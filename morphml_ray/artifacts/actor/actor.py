@@ -160,7 +160,7 @@ class ArtifactActor:
         if info is not None and left_bytes == info.size_bytes and version is None:
             size_bytes = info.size_bytes
             whole = await self._transfer(partial(get_whole, key, size_bytes), size_bytes, self._settings.deadline_s)
-            return OutgoingBytes(whole)
+            return OutgoingBytes(*whole)
         return OutgoingBytes(await self._read(key, offset, left_bytes, version or (info and info.version)))
 
     async def _read(self, key: str, offset: int, length: int, version: str | None) -> bytes:
@@ -186,7 +186,7 @@ class ArtifactActor:
             ValidationError: they are too large; nothing of that is held.
         """
         batch = await self._look_at(keys)
-        found: dict[str, Buffer] = {**batch.small}
+        found: dict[str, list[Buffer]] = {key: [data] for key, data in batch.small.items()}
         if batch.large_bytes:
             # Read once more, together: now it is known for how much there must be a place.
             sizes = {key: len(data) for key, data in batch.small.items()} | batch.large_bytes

@@ -117,9 +117,9 @@ def look_at_all(budget: Budget, keys: Sequence[str], backend: ArtifactBackend, t
 
 def get_all(
     budget: Budget, sizes: Sequence[tuple[str, int]], backend: ArtifactBackend, transfer: Transfer
-) -> dict[str, Buffer]:
-    """Read objects whole, whose sizes are known, one after the other; those that are missing are left out."""
-    found: dict[str, Buffer] = {}
+) -> dict[str, list[Buffer]]:
+    """Read objects of known sizes, one after the other, as the parts that come; missing ones are left out."""
+    found: dict[str, list[Buffer]] = {}
     for key, size_bytes in sizes:
         budget.take(size_bytes)
         with suppress(NotFoundError):  # deleted since
@@ -158,8 +158,8 @@ def copy_all(
     return copied
 
 
-def get_whole(key: str, size_bytes: int, backend: ArtifactBackend, transfer: Transfer) -> bytearray:
-    """Read a large object.
+def get_whole(key: str, size_bytes: int, backend: ArtifactBackend, transfer: Transfer) -> list[Buffer]:
+    """Read a large object, as the parts that arrive: to join them is up to the caller, who copies them anyway.
 
     Args:
         key: of the object.
@@ -173,10 +173,8 @@ def get_whole(key: str, size_bytes: int, backend: ArtifactBackend, transfer: Tra
     """
     for _ in range(READ_TURNS):
         check_call_bytes(size_bytes, key, LARGE_REMEDY)
-        buffer = bytearray(size_bytes)
         with suppress(ConflictError):  # replaced since it was looked at
-            backend.get_into(key, buffer, transfer.advance)
-            return buffer
+            return backend.get_parts(key, size_bytes, transfer.advance)
         info = backend.head(key)
         size_bytes = info.size_bytes if info else 0
     raise ConflictError(f"{key} is replaced again and again while it is read")

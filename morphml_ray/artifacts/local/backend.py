@@ -205,6 +205,12 @@ class LocalArtifactBackend:
                 _tell(progress, len(block))
             return stored.info(key)
 
+    def get_parts(self, key: str, size_bytes: int, progress: Advance | None = None) -> list[Buffer]:
+        """See ``ArtifactBackend.get_parts``."""
+        buffer = bytearray(size_bytes)
+        self.get_into(key, buffer, progress)
+        return [buffer]
+
     def get_file(
         self, key: str, path: str | os.PathLike[str], progress: Advance | None = None, *, sync: bool = True
     ) -> ObjectInfo:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 
 from typing_extensions import Buffer
@@ -29,7 +29,7 @@ from morphml_ray.artifacts.s3.chunked_uploads import S3ChunkedUploads
 from morphml_ray.artifacts.s3.copying import Copier
 from morphml_ray.artifacts.s3.listing import delete_all, list_all, list_folder, list_page
 from morphml_ray.artifacts.s3.parts import Part
-from morphml_ray.artifacts.s3.receiving import Receiver
+from morphml_ray.artifacts.s3.receiving import Receiver, collected, drained
 from morphml_ray.artifacts.s3.sending import Sender
 from morphml_ray.artifacts.upload_ledger import ChunkLedger
 from morphml_ray.config import BackendUrl
@@ -39,13 +39,13 @@ from morphml_ray.errors import ConflictError
 class S3ArtifactBackend:
     """``ArtifactBackend`` in a bucket of S3, or below a prefix in it.
 
-    The S3 client is used directly, without boto3's transfer manager: its faster variant ignores the address of the
+    The clients are used directly, without boto3's transfer manager: its faster variant ignores the address of the
     server, and the other one leaves no room for checksums of the whole and conditional writes.
 
     Args:
         url: ``s3://bucket/prefix?endpoint_url=...&region=...``, or a reference to such a URL.
         timeout_s: how long the server may be silent.
-        attempts: how often boto3 sends a request at most, with growing random pauses, if ``direct`` did not succeed.
+        attempts: how often a request is sent at most, with growing random pauses.
         parts_at_once: how many parts of objects are on their way at once.
     """
 
@@ -180,14 +180,16 @@ class S3ArtifactBackend:
         """See ``ArtifactBackend.get_into``."""
         view = view_bytes(buffer)
 
-        def check(info: ObjectInfo) -> None:
-            if info.size_bytes != len(view):
-                raise ConflictError(f"{key} has {info.size_bytes} bytes, the buffer has {len(view)}")
-
         def write(block: memoryview, offset: int) -> None:
             view[offset : offset + len(block)] = block
 
-        return self._receiver.receive(check_key(key), check, write, progress)
+        return self._receiver.receive(check_key(key), _expecting(len(view)), drained(write), progress)
+
+    def get_parts(self, key: str, size_bytes: int, progress: Advance | None = None) -> list[Buffer]:
+        """See ``ArtifactBackend.get_parts``."""
+        parts: dict[int, Buffer] = {}
+        self._receiver.receive(check_key(key), _expecting(size_bytes), collected(parts), progress)
+        return [parts[offset] for offset in sorted(parts)]
 
     def get_file(
         self, key: str, path: str | os.PathLike[str], progress: Advance | None = None, *, sync: bool = True
@@ -203,7 +205,7 @@ class S3ArtifactBackend:
                 with turn:
                     write_all(fd, block, offset)
 
-            return self._receiver.receive(key, lambda _: None, write, progress)
+            return self._receiver.receive(key, lambda _: None, drained(write), progress)
 
     def head(self, key: str) -> ObjectInfo | None:
         """See ``ArtifactBackend.head``."""
@@ -245,3 +247,11 @@ class S3ArtifactBackend:
                 Params={"Bucket": self._bucket.name, "Key": self._bucket.full_key(check_key(key))},
                 ExpiresIn=expires_s,
             )
+
+
+def _expecting(size_bytes: int) -> Callable[[ObjectInfo], None]:
+    def check(info: ObjectInfo) -> None:
+        if info.size_bytes != size_bytes:
+            raise ConflictError(f"{info.key} has {info.size_bytes} bytes, not the {size_bytes} that are expected")
+
+    return check

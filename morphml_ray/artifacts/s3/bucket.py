@@ -15,9 +15,9 @@ from morphml_ray.artifacts.checks import MAX_KEY_BYTES, WriteRequest
 from morphml_ray.artifacts.contract import ObjectInfo
 from morphml_ray.artifacts.crc32 import checksum_text
 from morphml_ray.artifacts.s3.client import DEFAULT_REGION, make_client, make_session
-from morphml_ray.artifacts.s3.direct import DirectRequests
 from morphml_ray.artifacts.s3.driver_errors import code_of, translated
 from morphml_ray.artifacts.s3.metadata import decode_metadata, encode_metadata
+from morphml_ray.artifacts.s3.obstore_client import Objects, choose_client
 from morphml_ray.config import BackendUrl
 from morphml_ray.config.s3 import S3Url, parse_s3
 from morphml_ray.errors import (
@@ -62,6 +62,7 @@ class Bucket:
         self._parts_at_once = parts_at_once
         self._opening = threading.Lock()
         self._client: S3Client | None = None
+        self._objects: Objects | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._seen_at = 0.0
         self._parsed = S3Url("", "", ())
@@ -88,7 +89,14 @@ class Bucket:
                 )
                 try:
                     self._ensure(client)
-                    self.direct = DirectRequests(client, session.get_credentials(), self.name)
+                    self._objects = choose_client(
+                        client,
+                        session,
+                        self.name,
+                        self.encryption(),
+                        timeout_s=self._timeout_s,
+                        patience=self.patience,
+                    )
                 except BaseException:
                     client.close()
                     raise
@@ -100,6 +108,7 @@ class Bucket:
         with self._opening:
             client, self._client = self._client, None
             pool, self._pool = self._pool, None
+            self._objects = None
             if pool is not None:
                 pool.shutdown()
             if client is not None:
@@ -109,6 +118,18 @@ class Bucket:
     def name(self) -> str:
         """The name of the bucket."""
         return self._parsed.bucket
+
+    @property
+    def objects(self) -> Objects:
+        """What reads and writes objects; its errors are boto3's, see ``working``.
+
+        Raises:
+            BackendUnavailable: the bucket is not open.
+        """
+        objects = self._objects
+        if objects is None:
+            raise self._closed()
+        return objects
 
     @property
     def pool(self) -> ThreadPoolExecutor:
@@ -194,7 +215,7 @@ class Bucket:
         where = self.where(key)
         with self.working(f"head {key}") as client:
             try:
-                answer: Any = self.direct.head_object(where) or client.head_object(**where)
+                answer = self.objects.head_object(**where)
             except ClientError as error:
                 if code_of(error) not in ("404", "NoSuchKey"):
                     raise

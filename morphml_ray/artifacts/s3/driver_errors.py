@@ -1,9 +1,12 @@
-"""From the errors of boto3 to ours, in one place."""
+"""From the errors of boto3 and of obstore to ours, in one place."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from botocore import exceptions as exc
+from obstore.exceptions import BaseError
 
 from morphml_ray.artifacts.credentials import missing_credentials
 from morphml_ray.config.tls import is_tls_refusal
@@ -16,6 +19,9 @@ from morphml_ray.errors import (
     NotFoundError,
     ValidationError,
 )
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
 
 # What the server says, by its code (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html); HEAD has
 # no body, there the code is the status.
@@ -43,6 +49,8 @@ _RIGHTS = (
 _UNEXPLAINED = "the server gives no reason; renew the session token, or state the bucket's region, ?region="
 _UNAVAILABLE = frozenset(
     (
+        "307",
+        "TemporaryRedirect",  # of a bucket that is new
         "408",
         "RequestTimeout",
         "SlowDown",
@@ -73,10 +81,71 @@ _DRIVER_CONFIGURATION = (
     exc.UnknownServiceError,
 )
 
+# The text of an obstore error is all that it has: the server's answer in it, or what became of the connection.
+_ANSWER = re.compile(r"non-2xx status code: (\d{3})[^:]*: (.*?)\s*(?:\n\nDebug source:|\Z)", re.DOTALL)
+_CODE, _MESSAGE = re.compile("<Code>(.*?)</Code>"), re.compile("<Message>(.*?)</Message>", re.DOTALL)
+_KIND = re.compile(r"kind: (\w+)")
+_CAUSES = re.compile(r'(?:message|error|source): "([^"]+)"|\b(InvalidCertificate\(.*?\)|IncompleteBody)', re.DOTALL)
+# Without a body, an answer has a status only.
+_CODES = {"301": "PermanentRedirect", "412": "PreconditionFailed", "416": "InvalidRange"}
+_NO_LOCATION = "redirect without LOCATION"
+_CREDENTIALS = "External AWS credential provider"
+_TRANSIENT_STATUS = frozenset({429, 500, 502, 503, 504})
+_TRANSIENT_CODES = frozenset({"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable"})
+
+
+@contextmanager
+def in_boto3s_words(operation: str, place: str, credentials: "Credentials | None" = None) -> Iterator[None]:
+    """Let errors of obstore out as boto3 would raise them, so that all that follows knows one kind.
+
+    Args:
+        operation: boto3's name of it.
+        place: the server's address.
+        credentials: that were asked for it, which can tell why there are none.
+
+    Raises:
+        ClientError: what the server answered.
+        BotoCoreError: what became of the connection, or of the credentials.
+        HTTPClientError: the same.
+    """
+    try:
+        yield
+    except ValueError as error:  # of a key
+        raise exc.ParamValidationError(report=str(error)) from error
+    except (BaseError, FileNotFoundError) as error:
+        if credentials is not None and _CREDENTIALS in str(error):
+            credentials.get_frozen_credentials()  # raises what it raised in obstore, where only the text is left
+        raise _as_of_boto3(operation, place, str(error)) from error
+
+
+def _as_of_boto3(operation: str, place: str, text: str) -> Exception:
+    answer = _ANSWER.search(text)
+    if answer or _NO_LOCATION in text:
+        status, body = answer.groups() if answer else ("301", "")
+        code, message = _CODE.search(body), _MESSAGE.search(body)
+        said = {"Code": code[1] if code else _CODES.get(status, status), "Message": message[1] if message else ""}
+        return exc.ClientError({"Error": said, "ResponseMetadata": {"HTTPStatusCode": int(status)}}, operation)  # type: ignore[typeddict-item]  # what is read of it
+    kind = _KIND.search(text)
+    brief = text.partition("\n\nDebug source:")[0]
+    causes = ", ".join(first or second for first, second in _CAUSES.findall(text))
+    reason = f"{brief} ({causes})" if causes else brief
+    if kind and kind[1] == "Timeout":
+        return exc.ReadTimeoutError(endpoint_url=place, error=reason)
+    if "certificate" in text.lower():
+        return exc.SSLError(endpoint_url=place, error=ValueError(f"CERTIFICATE_VERIFY_FAILED: {reason}"))
+    return exc.ConnectionClosedError(endpoint_url=place, error=reason)
+
+
+def is_transient(error: Exception) -> bool:
+    """Tell whether a request may succeed at once if it is sent again; what was waited for has had its time."""
+    if isinstance(error, exc.ClientError):
+        return status_of(error) in _TRANSIENT_STATUS or code_of(error) in _TRANSIENT_CODES
+    return isinstance(error, exc.ConnectionClosedError)
+
 
 @contextmanager
 def translated(place: str, operation: str) -> Iterator[None]:
-    """Let errors of boto3 out as errors of ours.
+    """Let errors of boto3 out as errors of ours; those of obstore are in its words by then.
 
     Args:
         place: the bucket as it may be shown, without a secret.

@@ -2,22 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from botocore import exceptions as exc
+from typing_extensions import Buffer
 from urllib3.exceptions import HTTPError
 
 from morphml_ray.artifacts.checks import CHUNK_BYTES
 from morphml_ray.artifacts.contract import Advance, ObjectInfo
 from morphml_ray.artifacts.crc32 import combine, crc32, parse_checksum
 from morphml_ray.artifacts.s3.bucket import Bucket, describe
-from morphml_ray.artifacts.s3.direct import DIRECT_BYTES
 from morphml_ray.artifacts.s3.driver_errors import code_of
 from morphml_ray.artifacts.s3.parts import Part, one_at_a_time, split, work_on
 from morphml_ray.errors import BackendUnavailable, ConflictError, CorruptDataError
-
-if TYPE_CHECKING:
-    from types_boto3_s3.client import S3Client
 
 _BLOCK_BYTES = 256 * 1024
 
@@ -25,6 +22,8 @@ Result = TypeVar("Result")
 
 Sink = Callable[[memoryview, int], None]
 """Takes bytes and where they belong; may be called again with the same ones."""
+Taker = Callable[[Any, int, int], int]
+"""Takes the body of an answer: where it belongs, and how many bytes of it; gives their CRC-32. May be repeated."""
 
 
 class _BrokenError(Exception):
@@ -48,24 +47,24 @@ class Receiver:
         self._bucket = bucket
 
     def receive(
-        self, key: str, check: Callable[[ObjectInfo], None], sink: Sink, progress: Advance | None
+        self, key: str, check: Callable[[ObjectInfo], None], take: Taker, progress: Advance | None
     ) -> ObjectInfo:
         """Read a whole object and compare its checksum.
 
         Args:
             key: of the object.
             check: is told about the object before the first byte comes.
-            sink: takes the bytes, from several threads.
+            take: takes the bytes, from several threads.
             progress: see ``ArtifactBackend``.
         """
         tell = one_at_a_time(progress)
-        first = self._again(lambda: self._receive_first(key, check, sink))
+        first = self._again(lambda: self._receive_first(key, check, take))
         read_bytes = min(CHUNK_BYTES, first.info.size_bytes)
         tell(read_bytes)
         parts = split(first.info.size_bytes, read_bytes)
 
         def receive_part(part: Part) -> tuple[int, int]:
-            crc = self._again(lambda: self._receive_part(key, part, first.etag, sink))
+            crc = self._again(lambda: self._receive_part(key, part, first.etag, take))
             tell(part.size_bytes)
             return crc, part.size_bytes
 
@@ -102,9 +101,11 @@ class Receiver:
         mode: Any = {"ChecksumMode": "ENABLED"} if is_whole else {"Range": f"bytes={offset}-{last}"}
         condition = {} if version is None else {"IfMatch": version}
         arguments = {**self._bucket.where(key), **mode, **condition}
-        with self._bucket.working(f"get {key}") as client:
+        with self._bucket.working(f"get {key}"):
             try:
-                answer, data = self._fetch(client, arguments, length)
+                answer = self._bucket.objects.get_object(**arguments)
+                with _streamed(answer) as body:
+                    data = bytes(body.read())
             except exc.ClientError as error:
                 if code_of(error) == "InvalidRange":  # behind the end, which an empty object always is
                     return b"" if version is None else self._get_nothing(key, version)
@@ -117,36 +118,26 @@ class Receiver:
             self.compare(key, crc32(data), describe(key, len(data), answer))
         return data
 
-    def _fetch(self, client: "S3Client", arguments: dict[str, Any], length: int | None) -> tuple[Any, bytes]:
-        is_small = length is not None and length <= DIRECT_BYTES
-        found = self._bucket.direct.get_object(arguments) if is_small else None
-        if found is not None:
-            return found, found["Body"]
-        answer = client.get_object(**arguments)
-        with _streamed(answer) as body:
-            return answer, body.read()
-
-    def _receive_first(self, key: str, check: Callable[[ObjectInfo], None], sink: Sink) -> _First:
-        with self._bucket.working(f"get {key}") as client:
-            where: Any = {"Bucket": self._bucket.name, "Key": self._bucket.full_key(key)}
+    def _receive_first(self, key: str, check: Callable[[ObjectInfo], None], take: Taker) -> _First:
+        with self._bucket.working(f"get {key}"):
+            objects, where = self._bucket.objects, self._bucket.where(key)
             try:
-                answer = client.get_object(**where, Range=f"bytes=0-{CHUNK_BYTES - 1}")
+                answer = objects.get_object(**where, Range=f"bytes=0-{CHUNK_BYTES - 1}")
             except exc.ClientError as error:
                 if code_of(error) != "InvalidRange":
                     raise
-                answer = client.get_object(**where)  # empty, unless it was written meanwhile
+                answer = objects.get_object(**where)  # empty, unless it was written meanwhile
             info = describe(key, _total_bytes(answer), answer)
             with _streamed(answer) as body:
                 check(info)
-                crc = _drain(body, 0, min(CHUNK_BYTES, info.size_bytes), sink)
+                crc = take(body, 0, min(CHUNK_BYTES, info.size_bytes))
             return _First(info, answer["ETag"], crc)
 
-    def _receive_part(self, key: str, part: Part, etag: str, sink: Sink) -> int:
-        with self._bucket.working(f"get {key}") as client:
+    def _receive_part(self, key: str, part: Part, etag: str, take: Taker) -> int:
+        with self._bucket.working(f"get {key}"):
             try:
-                answer = client.get_object(
-                    Bucket=self._bucket.name,
-                    Key=self._bucket.full_key(key),
+                answer = self._bucket.objects.get_object(
+                    **self._bucket.where(key),
                     Range=f"bytes={part.offset}-{part.offset + part.size_bytes - 1}",
                     IfMatch=etag,
                 )
@@ -155,7 +146,7 @@ class Receiver:
                     raise self._replaced(key) from error
                 raise
             with _streamed(answer) as body:
-                return _drain(body, part.offset, part.size_bytes, sink)
+                return take(body, part.offset, part.size_bytes)
 
     def _replaced(self, key: str) -> ConflictError:
         return ConflictError(f"{self._bucket.place}: {key} was replaced while it was read")
@@ -181,16 +172,36 @@ def _streamed(answer: Any) -> Iterator[Any]:
             raise _BrokenError(" ".join(str(error).split())) from error
 
 
-def _drain(body: Any, offset: int, size_bytes: int, sink: Sink) -> int:
-    crc = position = 0
-    while position < size_bytes:
-        block = body.read(min(_BLOCK_BYTES, size_bytes - position))
-        if not block:
+def drained(sink: Sink) -> Taker:
+    """Pass the bytes on in small blocks, in bounded memory."""
+
+    def drain(body: Any, offset: int, size_bytes: int) -> int:
+        crc = position = 0
+        for block in body.iter_chunks(_BLOCK_BYTES):
+            wanted = memoryview(block)[: size_bytes - position]
+            sink(wanted, offset + position)
+            crc = crc32(wanted, crc)
+            position += len(wanted)
+            if position == size_bytes:
+                return crc
+        if position < size_bytes:
             raise _BrokenError("the server ended an object early")
-        sink(memoryview(block), offset + position)
-        crc = crc32(block, crc)
-        position += len(block)
-    return crc
+        return crc
+
+    return drain
+
+
+def collected(parts: dict[int, Buffer]) -> Taker:
+    """Keep what arrives as it is, by where it belongs."""
+
+    def collect(body: Any, offset: int, size_bytes: int) -> int:
+        data = memoryview(body.read())
+        if len(data) < size_bytes:
+            raise _BrokenError("the server ended an object early")
+        parts[offset] = data[:size_bytes]
+        return crc32(parts[offset])
+
+    return collect
 
 
 def _total_bytes(answer: Any) -> int:

@@ -16,7 +16,6 @@ from morphml_ray.artifacts.checks import WriteRequest
 from morphml_ray.artifacts.contract import Advance, ObjectInfo
 from morphml_ray.artifacts.crc32 import checksum_text, combine, crc32
 from morphml_ray.artifacts.s3.bucket import Bucket
-from morphml_ray.artifacts.s3.direct import DIRECT_BYTES
 from morphml_ray.artifacts.s3.driver_errors import code_of
 from morphml_ray.artifacts.s3.parts import Part, one_at_a_time, split, work_on
 from morphml_ray.errors import BackendUnavailable, ConflictError, MorphMLRayError, NotFoundError
@@ -80,10 +79,9 @@ class Sender:
             **self._bucket.condition(request),
             "ChecksumCRC32": crc_header(crc),
         }
-        with self._bucket.working(f"put {request.key}") as client:
+        with self._bucket.working(f"put {request.key}"):
             try:
-                answer: Any = self._bucket.direct.put_object(data, arguments) if size_bytes <= DIRECT_BYTES else None
-                answer = answer or client.put_object(Body=data, **arguments)
+                answer = self._bucket.objects.put_object(Body=data, **arguments)
             except ClientError as error:
                 own = self._bucket.find_own(request) if code_of(error) == "PreconditionFailed" else None
                 if own is None:
@@ -245,7 +243,7 @@ def _strict(source: Source, key: str) -> Source:
 
 
 def _info(request: WriteRequest, size_bytes: int, crc: int | None, answer: Any) -> ObjectInfo:
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")  # obstore does not tell
     return ObjectInfo(
         request.key,
         size_bytes,

@@ -63,6 +63,7 @@ class FileContract:
         buffer = bytearray(LARGE_BYTES)
         artifacts.get_into("large", buffer)
         assert buffer == data
+        assert b"".join(artifacts.get_parts("large", LARGE_BYTES)) == data
         assert artifacts.get("large") == data
         assert artifacts.get("large", LARGE_BYTES - 1000) == data[-1000:]
         assert artifacts.get("large", 8 * 1024 * 1024 - 5, 10) == data[8 * 1024 * 1024 - 5 :][:10]

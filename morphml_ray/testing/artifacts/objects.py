@@ -227,6 +227,8 @@ class ObjectContract:
             artifacts.get("key", 0, 1000)
         with pytest.raises(CorruptDataError, match="key"):
             artifacts.get_into("key", bytearray(13))
+        with pytest.raises(CorruptDataError, match="key"):
+            artifacts.get_parts("key", 13)
         assert artifacts.exists("key")
         artifacts.put("key", b"good again")
         assert artifacts.get("key") == b"good again"
@@ -243,6 +245,18 @@ class ObjectContract:
             artifacts.get_into("none", bytearray(0))
         artifacts.put("empty", b"")
         assert artifacts.get_into("empty", bytearray(0)).size_bytes == 0
+
+    def test_parts_have_the_size_of_the_object(self, artifacts: ArtifactBackend) -> None:
+        artifacts.put("key", b"12345")
+        told: list[int] = []
+        assert b"".join(artifacts.get_parts("key", 5, told.append)) == b"12345"
+        assert sum(told) == 5
+        with pytest.raises(ConflictError, match="has 5 bytes"):
+            artifacts.get_parts("key", 6)
+        with pytest.raises(NotFoundError, match="none"):
+            artifacts.get_parts("none", 0)
+        artifacts.put("empty", b"")
+        assert b"".join(artifacts.get_parts("empty", 0)) == b""
 
     # Life
 
