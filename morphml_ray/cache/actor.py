@@ -16,8 +16,12 @@ from morphml_ray.cache.contract import Cache, encode_key
 from morphml_ray.cache.memory import DEFAULT_MAX_BYTES, MemoryCache
 from morphml_ray.cache.wire import EncodedValue, EncodedValues
 from morphml_ray.config import BackendUrl, fingerprint
+from morphml_ray.rpc.call import in_group
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
 from morphml_ray.rpc.incarnation import Incarnation, this_incarnation
+
+LONG = "long"
+"""The group of calls that walk over all keys."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,6 +111,11 @@ class CacheActor:
         """Run an operation of the cache."""
         answer: R = getattr(self._opened(), operation.__name__)(*arguments, **named)
         return answer
+
+    @in_group(LONG)
+    def run_long(self, operation: Callable[Concatenate[Cache, P], R], *arguments: P.args, **named: P.kwargs) -> R:
+        """Run an operation that walks over all keys; look-ups do not wait for it."""
+        return self.run(operation, *arguments, **named)
 
     def get(self, key: str, default: bytes | None) -> EncodedValue | None:
         """Read one value; where there is none, ``default``, encoded too."""

@@ -193,7 +193,7 @@ class DistributedCache:
     @remote_method
     def invalidate_pattern(self, pattern: str) -> Call[int]:
         """Delete the keys of this cache that match a pattern of Redis (``*``, ``?``, ``[a-c]``); gives how many."""
-        return call(CacheActor.run, Cache.delete_matching, check_key(pattern))
+        return call(CacheActor.run_long, Cache.delete_matching, check_key(pattern))
 
     @remote_method
     def invalidate_experiment(self, experiment_id: int | str) -> Call[int]:
@@ -202,17 +202,17 @@ class DistributedCache:
         It is compared as text: keep and invalidate with the same one, the number that ``create_experiment`` gave.
         Results that were kept without an experiment stay.
         """
-        return call(CacheActor.run, Cache.delete_prefix, experiment_prefix(experiment_id))
+        return call(CacheActor.run_long, Cache.delete_prefix, experiment_prefix(experiment_id))
 
     @remote_method
     def get_statistics(self) -> Call[CacheStatistics]:
         """Count: hits, misses, hit_rate (percent), num_keys, dropped_writes, errors, outages, of this prefix."""
-        return call(CacheActor.run, Cache.statistics)
+        return call(CacheActor.run_long, Cache.statistics)
 
     @remote_method
     def clear_all(self) -> Call[int]:
         """Delete all keys of this prefix, and of no other; gives how many there were."""
-        return call(CacheActor.run, Cache.clear)
+        return call(CacheActor.run_long, Cache.clear)
 
     @remote_method
     def set_multiple(self, mapping: Mapping[str, Any], ttl: float | None = None) -> Call[int]:

@@ -21,6 +21,8 @@ from morphml_ray.rpc.reception import Reception
 
 HEALTH = "health"
 GROUP_SIZE = 1_000
+THREADED_GROUP_SIZE = 2
+"""Of an actor without coroutines: each call of a group then has a thread."""
 """Calls of one group at once, as many as Ray lets run that are in none."""
 ASK_TIMEOUT_S = 60.0
 MAX_TASK_RETRIES = 3
@@ -116,7 +118,7 @@ def _shell(kind: type) -> Any:
     for method in vars(kind).values():
         name = getattr(method, "concurrency_group", None)
         if name is not None:
-            groups[name] = GROUP_SIZE
+            groups[name] = THREADED_GROUP_SIZE if hasattr(kind, "THREADS") else GROUP_SIZE
             ray.method(concurrency_group=name)(method)
     shell = type(kind.__name__, (Reception, kind), {"__doc__": kind.__doc__, "__module__": __name__})
     return ray.remote(concurrency_groups=groups)(shell)  # type: ignore[call-overload]  # not in Ray's stubs

@@ -46,12 +46,15 @@ from morphml_ray.artifacts.wire import (
     describe_object,
 )
 from morphml_ray.config import BackendUrl, fingerprint
-from morphml_ray.rpc.call import can_overload
+from morphml_ray.rpc.call import can_overload, in_group
 from morphml_ray.rpc.description import PROTOCOL_VERSION, ActorDescription
 
 THREADS = 8
 LOOKUP_THREADS = 4
 WALK_THREADS = 2
+
+LOOKUPS, WALKS = "lookups", "walks"
+"""Groups of calls: however many transfers wait, these are answered. All transfers share one event loop."""
 
 Item = TypeVar("Item")
 T = TypeVar("T")
@@ -241,6 +244,7 @@ class ArtifactActor:
 
     # Files
 
+    @in_group(LOOKUPS)
     async def sees(self, proof: FileProof) -> bool:
         """Tell whether a file of the caller is one of this process, too."""
         return await asyncio.get_running_loop().run_in_executor(self._lookups, proof.holds_here)
@@ -300,12 +304,14 @@ class ArtifactActor:
 
     # Objects
 
+    @in_group(LOOKUPS)
     async def look_up(
         self, operation: Callable[Concatenate[ArtifactBackend, P], T], *arguments: P.args, **named: P.kwargs
     ) -> T:
         """Run an operation of the store on one object that moves none of its bytes."""
         return await self._with_store(lambda backend: getattr(backend, operation.__name__)(*arguments, **named))
 
+    @in_group(WALKS)
     async def walk(
         self, operation: Callable[Concatenate[ArtifactBackend, P], T], *arguments: P.args, **named: P.kwargs
     ) -> T:
@@ -314,15 +320,18 @@ class ArtifactActor:
             lambda backend: getattr(backend, operation.__name__)(*arguments, **named), self._walks
         )
 
+    @in_group(LOOKUPS)
     async def metadata(self, key: str) -> dict[str, Any] | None:
         """Describe an object; None where there is none."""
         info = await self.look_up(ArtifactBackend.head, key)
         return None if info is None else describe_object(info)
 
+    @in_group(LOOKUPS)
     async def delete(self, key: str, write_id: str) -> bool:
         """Delete an object; see ``ArtifactBackend.delete``."""
         return await self._with_store(lambda backend: self._memory.delete(backend, key, write_id))
 
+    @in_group(WALKS)
     async def delete_prefix(self, prefix: str, write_id: str) -> int:
         """Delete what is below a prefix; see ``ArtifactBackend.delete_prefix``."""
         return await self._with_store(
@@ -333,14 +342,17 @@ class ArtifactActor:
         """Copy an object inside the store; gives its new key."""
         return await self._transfer(lambda backend, _: copy_one(self._memory, source, write, backend))
 
+    @in_group(WALKS)
     async def list_objects(self, prefix: str, limit: int | None) -> OutgoingListing:
         """List objects; see ``ArtifactBackend.list``."""
         return await self._with_store(lambda backend: OutgoingListing(backend.list(prefix, limit=limit)), self._walks)
 
+    @in_group(WALKS)
     async def list_folder(self, prefix: str) -> OutgoingFolder:
         """List what is directly below a prefix; see ``ArtifactBackend.list_folder``."""
         return await self._with_store(lambda backend: OutgoingFolder(backend.list_folder(prefix)), self._walks)
 
+    @in_group(WALKS)
     async def list_keys(self, prefix: str) -> list[str]:
         """List keys; see ``ArtifactBackend.list``."""
         return await self._with_store(lambda backend: [info.key for info in backend.list(prefix)], self._walks)
