@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import logging
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -31,6 +32,9 @@ from morphml_ray.rpc.visit import Met, Visit
 
 STATUS_TIMEOUT_S = 10.0
 _NAMES_LOOKED_AT = 1_000
+
+
+logger = logging.getLogger(__name__)
 
 
 class Storage:
@@ -114,7 +118,7 @@ class Storage:
             - "database": reads, pool (size, open, in_use), queue_rows, queue_bytes, queue_calls, commits,
               rows_committed, mean_batch_rows, last_batch_rows, largest_batch_rows, last_commit_at, refused_calls,
               unexpected_errors, outage (None, or what is wrong);
-            - "cache": prefix, is_open; ``cache.get_statistics()`` counts;
+            - "cache": prefix, is_open, outage; ``cache.get_statistics()`` counts;
             - "artifacts", under the beginning of each node's id: is_open, outage, transfers, waiting, held_bytes,
               ended, refused.
 
@@ -202,7 +206,9 @@ def _connect(visit: Visit, settings: StorageConfig, name: str, namespace: str) -
         is_new=results.is_new,
     )
     values = _meet_cache(visit, settings, name, namespace)
-    return Storage(visit.open(results, results.channel()), visit.open(values, values.channel()), large.open(visit))
+    database, cache = visit.open(results, results.channel()), visit.open(values, values.channel())
+    _tell_outage(values.handle, cache)
+    return Storage(database, cache, large.open(visit))
 
 
 def find_storage(namespace: str = DEFAULT_NAMESPACE, name: str = DEFAULT_NAME) -> Storage:
@@ -236,6 +242,13 @@ def _meet_cache(visit: Visit, config: StorageConfig, name: str, namespace: str) 
     address = cache_address(name, namespace)
     is_stated = config.is_cache_stated or "root" in config.model_fields_set
     return visit.meet(CacheActor, address, lambda: cache_settings(config, prefix), is_stated=is_stated)
+
+
+def _tell_outage(handle: "ActorHandle[Any]", cache: Channel) -> None:
+    """Log that a cache is unavailable: unlike other backends it keeps nobody waiting."""
+    outage = cache.result_within(_ask_health(handle), STATUS_TIMEOUT_S)["outage"]
+    if outage is not None:
+        logger.warning("%s is unavailable, and goes on without being asked: %s", cache.place, outage)
 
 
 def _ask_health(handle: "ActorHandle[Any]") -> "ray.ObjectRef[dict[str, Any]]":

@@ -159,6 +159,7 @@ class CacheActor:
             "pid": os.getpid(),
             "started_at": self._started_at,
             "is_open": self._cache is not None,
+            "outage": None if self._cache is None else self._cache.outage,
         }
 
     def close(self) -> None:

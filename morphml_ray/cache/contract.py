@@ -71,9 +71,14 @@ class Cache(Protocol):
 
     Attributes:
         size_limit: what is larger is dropped, also where the server answers.
+        outage: why the server is unavailable; None where it answers. Asks nobody.
     """
 
     size_limit: SizeLimit
+
+    @property
+    def outage(self) -> str | None:
+        """See the class."""
 
     def open(self) -> None:
         """Connect; a server that does not answer now is an outage, and no error. Does nothing where it is open.
@@ -83,7 +88,7 @@ class Cache(Protocol):
         """
 
     def close(self) -> None:
-        """Let all connections, or all memory, go; ``open`` may follow.
+        """Close all connections, or free all memory; ``open`` may follow.
 
         Until then, the other methods raise ``BackendUnavailable``.
         """

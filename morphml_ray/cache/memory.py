@@ -65,6 +65,10 @@ class MemoryCache:
             getsizeof=lambda entry: entry.size_bytes,
         )
 
+    @property
+    def outage(self) -> None:
+        """See ``Cache.outage``: memory is always there."""
+
     def open(self) -> None:
         """See ``Cache.open``."""
         with self._lock:

@@ -245,3 +245,13 @@ def test_lesson_16_no_log_of_the_cluster_holds_the_password(
     logs = [path for path in (temporary / session / "logs").rglob("*") if path.is_file()]
     assert logs
     assert [path.name for path in logs if secret in path.read_bytes()] == []
+
+
+def test_a_cache_that_is_unavailable_is_told_in_the_log_and_by_status(
+    namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = mr.connect(root=str(tmp_path), cache="redis://127.0.0.1:1/0", namespace=namespace)
+    assert "redis://127.0.0.1:1/0 is unavailable" in caplog.text
+    assert storage.status()["cache"]["outage"]
+    assert storage.cache.get("a") is None
+    storage.shutdown()

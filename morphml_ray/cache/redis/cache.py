@@ -228,6 +228,11 @@ class RedisCache:
             self._server.drop(patterns=[pattern])
         return number
 
+    @property
+    def outage(self) -> str | None:
+        """See ``Cache.outage``."""
+        return self._circuit.outage
+
     def statistics(self) -> CacheStatistics:
         """See ``Cache.statistics``."""
         num_keys, size_bytes = self._measure()

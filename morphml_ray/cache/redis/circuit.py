@@ -48,6 +48,7 @@ class Circuit:
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
+        self._reason = ""
         self._outages = 0
         self._pause_s = pause_s
         self._opened_at = 0.0
@@ -58,6 +59,11 @@ class Circuit:
     def is_closed(self) -> bool:
         """Whether calls go through."""
         return self._probe_at is None
+
+    @property
+    def outage(self) -> str | None:
+        """Why calls do not go through; None where they do."""
+        return None if self.is_closed else self._reason
 
     @property
     def outages(self) -> int:
@@ -101,6 +107,7 @@ class Circuit:
                 self._open(reason)
 
     def _open(self, reason: str) -> None:
+        self._reason = reason
         self._outages += 1
         self._opened_at = self._clock()
         self._pause_s = self._first_pause_s
