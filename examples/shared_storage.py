@@ -44,7 +44,7 @@ def main() -> None:
     (best,) = experiment.best(1)
     cached = storage.cache.get_architecture_result(best.architecture_hash, experiment_id=experiment.id, seed=0)
     print(f"database: {experiment.statistics()['num_evaluations']} evaluations, best {best.fitness:.2%}")
-    print(f"cache: {cached} for the best")  # None where the cache is away: nothing fails for that
+    print(f"cache: {cached} for the best")  # None where the cache is unavailable: nothing fails for that
     print(f"artifacts: {artifacts[-1]}, {len(storage.artifacts.download_bytes(artifacts[-1])):,} bytes")
     status = storage.status()
     of_nodes = {f"artifacts, node {node}": actor for node, actor in status["artifacts"].items()}

@@ -24,7 +24,7 @@ class CacheStatistics(TypedDict):
         size_bytes: of their names and values; None where that would take long.
         max_bytes: how much the cache may hold; None where its server decides.
         evictions: keys that went because others needed the room; None where its server decides.
-        dropped_writes: keys that were not written or deleted, because the server was away or refused, or the
+        dropped_writes: keys that were not written or deleted, because the server was unavailable or refused, or the
             value was too large.
         errors: calls that the server did not answer, and commands that it refused.
         outages: how often the server became unavailable.

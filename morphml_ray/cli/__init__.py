@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="morphml-ray", description="Look at the storage of a running Ray cluster.")
     parser.add_argument("--version", action="version", version=f"morphml-ray {version('morphml-ray')}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    status = commands.add_parser("status", help="print which storage it is and how its actors do, as JSON")
+    status = commands.add_parser("status", help="print which storage it is and the status of its actors, as JSON")
     status.add_argument("--address", default="auto", help="of the Ray cluster (default: the one on this machine)")
     status.add_argument("--namespace", default=DEFAULT_NAMESPACE, help="of the actors (default: %(default)s)")
     status.add_argument("--name", default=DEFAULT_NAME, help="of the storage (default: %(default)s)")

@@ -14,7 +14,7 @@ from typing_extensions import ParamSpec
 
 from morphml_ray.config import BackendUrl, fingerprint
 from morphml_ray.database.commit_queue import CommitQueue
-from morphml_ray.database.contract import DatabaseReads, DatabaseWrites, SaveUnit
+from morphml_ray.database.contract import Database, DatabaseReads, DatabaseWrites, SaveUnit
 from morphml_ray.database.outages import OutageNote, public_error
 from morphml_ray.database.time_limit import limited
 from morphml_ray.errors import BackendUnavailable, MorphMLRayError, Overloaded, ValidationError
@@ -37,7 +37,7 @@ class DatabaseSettings:
         url: of the database; a plain password must be stashed before.
         pool_size: connections at most.
         echo: log every statement.
-        deadline_s: how long a call waits for a database that is away, or does not answer, seconds.
+        deadline_s: how long a call waits for a database that does not answer, seconds.
         queue_max_rows: evaluations that may wait for a commit.
         queue_max_bytes: bytes that may wait for a commit.
     """
@@ -65,11 +65,8 @@ class DatabaseActor:
     """
 
     def __init__(self, settings: DatabaseSettings) -> None:
-        # Here, so that workers, which import this module for the settings only, need not load SQLAlchemy.
-        from morphml_ray.database.sql import SqlDatabase  # noqa: PLC0415 - see above
-
         self._settings = settings
-        self._database = SqlDatabase(
+        self._database = create_database(
             settings.url, pool_size=settings.pool_size, echo=settings.echo, timeout_s=settings.deadline_s
         )
         self._queue = CommitQueue(self._database, max_rows=settings.queue_max_rows, max_bytes=settings.queue_max_bytes)
@@ -92,7 +89,7 @@ class DatabaseActor:
 
         Raises:
             ConfigurationError: no waiting helps.
-            BackendUnavailable: the database stayed away for the deadline.
+            BackendUnavailable: the database stayed unavailable for the deadline.
         """
         await asyncio.wrap_future(self._queue.run(lambda: None, self._deadline()))
 
@@ -106,7 +103,7 @@ class DatabaseActor:
         await asyncio.get_running_loop().run_in_executor(self._readers, self._verify, url)
 
     def _verify(self, url: BackendUrl) -> None:
-        with closing(type(self._database)(url, pool_size=1)) as other:
+        with closing(create_database(url, pool_size=1)) as other:
             other.open()
 
     @in_group(WRITES)
@@ -122,7 +119,7 @@ class DatabaseActor:
             Overloaded: the queue is full; nothing was taken.
             NotFoundError: there is no such experiment.
             ValidationError: the database refuses a value.
-            BackendUnavailable: the database stayed away, or the experiment was locked, for the deadline.
+            BackendUnavailable: the database stayed unavailable, or the experiment locked, for the deadline.
             OutcomeUnknownError: the same, after the answer to a commit was lost.
         """
         (outcome,) = await self._save([unit], patience_s)
@@ -222,7 +219,7 @@ class DatabaseActor:
         }
 
     async def close(self) -> None:
-        """Commit what waits, and let all connections go."""
+        """Commit what waits, and close all connections."""
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:
@@ -233,3 +230,18 @@ class DatabaseActor:
 
     def _deadline(self) -> float:
         return time.monotonic() + self._settings.deadline_s
+
+
+def create_database(url: BackendUrl, *, pool_size: int = 5, echo: bool = False, timeout_s: float = 5.0) -> Database:
+    """Make the database that a URL names, not opened yet. To be called where it will be used: references are followed.
+
+    Args:
+        url: of PostgreSQL, or of a file of SQLite.
+        pool_size: connections at most.
+        echo: log every statement.
+        timeout_s: how long it may be silent, seconds.
+    """
+    # Here, so that workers, which import this module for the settings only, need not load SQLAlchemy.
+    from morphml_ray.database.sql import SqlDatabase  # noqa: PLC0415 - see above
+
+    return SqlDatabase(url, pool_size=pool_size, echo=echo, timeout_s=timeout_s)

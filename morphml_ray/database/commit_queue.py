@@ -45,7 +45,7 @@ class CommitQueue:
 
     The first call goes at once. Where more than a batch waits, further threads help with the saves, as many as the
     database takes; any other write runs alone, in its turn. Each call gets its own answer: one bad record does not fail
-    its neighbours. While the database is away, calls wait until their own deadlines; while another session holds a
+    its neighbours. While the database is unavailable, calls wait until their deadlines; while another session holds a
     lock, only those that need it do. The queue is bounded in rows and bytes.
 
     Args:

@@ -47,8 +47,8 @@ class DatabaseManager:
     """Experiments and the evaluations of their architectures, through the database actor.
 
     Every method blocks until its answer is there; a write's answer means that it is committed. Every method has
-    ``.remote(...)``, which returns a Ray ``ObjectRef`` of the same value at once. ``experiment_id`` is the int, its
-    decimal text, or the experiment's name. The object pickles: pass it to tasks.
+    ``.remote(...)``, which returns a Ray ``ObjectRef`` of the same value at once. ``experiment_id`` is the int, the
+    experiment's name, or else, where none has that name, the int as text. The object pickles: pass it to tasks.
 
     Args:
         connection_string: ``sqlite:///path``, ``postgresql://user:password@host/database``, ``env:NAME`` or

@@ -84,7 +84,7 @@ class BackendAccess:
         return time.monotonic() - (0.0 if self._backend is None else self._backend.answered_at)
 
     def status(self) -> dict[str, Any]:
-        """Tell how the store does, without asking it."""
+        """Tell the status of the store, without asking it."""
         return {"is_open": self._backend is not None, "outage": self._outage}
 
     def stop_trying(self) -> None:

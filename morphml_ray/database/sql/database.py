@@ -29,7 +29,7 @@ from morphml_ray.errors import BackendUnavailable, MorphMLRayError, ValidationEr
 from morphml_ray.model.records import Direction, EvaluationStatus, ExperimentRecord, ExperimentStatus
 
 KNOWN_LOCK_WAIT_S = 0.1
-"""How long to wait for a lock that was not let go a moment ago, seconds."""
+"""How long to wait for a lock that was held a moment ago, seconds."""
 MAX_WRITERS = 4
 
 
