@@ -70,7 +70,8 @@ class DatabaseActor:
             settings.url, pool_size=settings.pool_size, echo=settings.echo, timeout_s=settings.deadline_s
         )
         self._queue = CommitQueue(self._database, max_rows=settings.queue_max_rows, max_bytes=settings.queue_max_bytes)
-        # One connection is the writer's; of the others long reads get at most a half.
+        # One connection is the writer's, whose helpers take one when it is free; of the others long reads get at most
+        # a half.
         readers = max(1, settings.pool_size - 1)
         self._readers = ThreadPoolExecutor(readers - readers // 2, thread_name_prefix="morphml-reader")
         self._long_readers = (
