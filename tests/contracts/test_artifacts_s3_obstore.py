@@ -4,6 +4,7 @@ import datetime as dt
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -397,6 +398,36 @@ def test_lesson_31_a_lost_answer_to_a_small_create_is_no_conflict(proxy: LossyPr
         assert store.put("key", bytes(size_bytes), if_absent=True, write_id="mine") == info
         with pytest.raises(AlreadyExistsError):
             store.put("key", b"other", if_absent=True)
+
+
+class FaintingS3(FakeS3):
+    """A server that falls silent in the middle of an object."""
+
+    def answer(self, handler: BaseHTTPRequestHandler, asked: Asked) -> None:
+        if "/prefix/key" not in asked.path:
+            super().answer(handler, asked)
+            return
+        self.asked.append(asked)
+        handler.close_connection = True
+        head = "HTTP/1.1 206 Partial\r\nETag: 1\r\nContent-Length: 9\r\nContent-Range: bytes 0-8/9\r\n"
+        handler.wfile.write(f"{head}Last-Modified: {DATED['Last-Modified']}\r\n\r\nsome".encode())
+        self.stall()
+
+
+def test_lesson_26_a_server_that_falls_silent_within_an_object_is_not_waited_for() -> None:
+    server = FaintingS3()
+    store = S3ArtifactBackend(BackendUrl(server.url()), timeout_s=0.3, attempts=2)
+    with closing(server), closing(store):
+        store.open()
+        calls: list[Callable[[], object]] = [
+            lambda: store.get("key", 0, 9),
+            lambda: store.get_into("key", bytearray(9)),
+            lambda: store.get_parts("key", 9),
+        ]
+        for call in calls:
+            with pytest.raises(BackendUnavailable, match="broke off"):
+                call()
+    assert len(server.asked) == 1 + 2 * len(calls)
 
 
 def test_lesson_26_a_time_out_is_waited_for_once(fake: FakeS3) -> None:

@@ -85,7 +85,6 @@ _DRIVER_CONFIGURATION = (
 _ANSWER = re.compile(r"non-2xx status code: (\d{3})[^:]*: (.*?)\s*(?:\n\nDebug source:|\Z)", re.DOTALL)
 _CODE, _MESSAGE = re.compile("<Code>(.*?)</Code>"), re.compile("<Message>(.*?)</Message>", re.DOTALL)
 _KIND = re.compile(r"kind: (\w+)")
-_CAUSES = re.compile(r'(?:message|error|source): "([^"]+)"|\b(InvalidCertificate\(.*?\)|IncompleteBody)', re.DOTALL)
 # Without a body, an answer has a status only.
 _CODES = {"301": "PermanentRedirect", "412": "PreconditionFailed", "416": "InvalidRange"}
 _NO_LOCATION = "redirect without LOCATION"
@@ -126,9 +125,7 @@ def _as_of_boto3(operation: str, place: str, text: str) -> Exception:
         said = {"Code": code[1] if code else _CODES.get(status, status), "Message": message[1] if message else ""}
         return exc.ClientError({"Error": said, "ResponseMetadata": {"HTTPStatusCode": int(status)}}, operation)  # type: ignore[typeddict-item]  # what is read of it
     kind = _KIND.search(text)
-    brief = text.partition("\n\nDebug source:")[0]
-    causes = ", ".join(first or second for first, second in _CAUSES.findall(text))
-    reason = f"{brief} ({causes})" if causes else brief
+    reason = f"{text.partition('Debug source:')[0].strip()} ({kind[1] if kind else 'no more is known'})"
     if kind and kind[1] == "Timeout":
         return exc.ReadTimeoutError(endpoint_url=place, error=reason)
     if "certificate" in text.lower():
