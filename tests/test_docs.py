@@ -4,12 +4,16 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import ray
+from ray.util import list_named_actors
 
 from morphml_ray.cli import main
+from morphml_ray.config import DEFAULT_NAMESPACE
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -58,17 +62,31 @@ def program_of(page: Path) -> str:
     return "\n".join(lines)
 
 
-def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def address(request: pytest.FixtureRequest, page: Path) -> Iterator[str]:
+    """Where a page finds Ray: the README starts its own, as its reader does; the others meet that of the session."""
+    if page.name == "README.md":
+        yield "local"
+        return
+    request.getfixturevalue("cluster")
+    yield ray.get_runtime_context().gcs_address
+    for actor in list_named_actors(all_namespaces=True):
+        if actor["namespace"] == DEFAULT_NAMESPACE:
+            ray.kill(ray.get_actor(actor["name"], namespace=DEFAULT_NAMESPACE))
+
+
+def test_python_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     program = program_of(page)
     if not program:
         assert all(block.language != "python" or block.reason for block in blocks_of(page))
         return
+    address = request.getfixturevalue("address")
     settings = {name: value for name, value in os.environ.items() if not name.startswith(("MORPHML_", "AWS_"))}
     run = f"exec(compile({program!r}, {str(page)!r}, 'exec'), {{'__name__': '__main__'}})"
     answer = subprocess.run(
         [sys.executable, "-c", run],
         cwd=tmp_path,
-        env={**settings, "RAY_AUTH_MODE": "disabled", "HOME": str(tmp_path)},
+        env={**settings, "RAY_ADDRESS": address, "RAY_AUTH_MODE": "disabled", "HOME": str(tmp_path)},
         check=False,
         capture_output=True,
         text=True,
