@@ -226,8 +226,8 @@ class CommitLog:
         return known
 
     def void_keys(self, head: Entry) -> Steps[tuple[str, ...]]:
-        """List the entries below a head that it does not name; the last sweep's stays, it tells when that was."""
-        named = {head.log.era, *(record.sequence for record in head.log.live)}
+        """List the entries below a head that may be deleted, now and at any later time."""
+        named = _named(head)
         numbers = yield from self._numbers()
         void = [number for number in sorted(numbers) if number < head.sequence and number not in named]
         return tuple(self.place.entry_key(number) for number in void)
@@ -246,7 +246,7 @@ class CommitLog:
 
     def _discard(self, sequence: int, head: Entry) -> Steps[None]:
         """Delete what may be there of an entry that was not committed; if that fails, the next collection does it."""
-        if sequence == head.log.era or any(record.sequence == sequence for record in head.log.live):
+        if sequence not in range(1, head.sequence) or sequence in _named(head):
             return
         try:
             yield Delete((self.place.entry_key(sequence),))
@@ -293,3 +293,8 @@ def check_epoch(head: Entry, epoch: int | None) -> None:
             f"The checkpoints of {head.experiment!r} were taken over by another driver (epoch {head.log.epoch}, this "
             f"one has {epoch}): end this one, or take over with resume()"
         )
+
+
+def _named(head: Entry) -> set[int]:
+    """Give the numbers of older entries that stay; the last sweep's tells when that was."""
+    return {head.log.era, *(record.sequence for record in head.log.live)}
