@@ -66,6 +66,7 @@ MAY_IMPORT = {
     "boto3": ("artifacts/s3/",),
     "botocore": ("artifacts/s3/",),
     "ray": NEAR_RAY,
+    "zstandard": ("checkpoints/compression.py",),
 }
 
 # What runs code that is in data.

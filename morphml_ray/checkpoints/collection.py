@@ -81,11 +81,11 @@ def collect(log: CommitLog, stamp: Stamp, epoch: int | None, terms: CollectionTe
         StaleEpochError: another driver took the log over; also between two batches.
         OutcomeUnknownError: whether the sweep began is not known; nothing was deleted.
     """
-    entries = yield from tidy(log)
     head = yield from log.newest()
     check_epoch(head, epoch)
     objects = yield from listed(log.place.log_prefix)
     if not is_due(log.place, head, objects, terms.again_after_s):
+        entries = yield from tidy(log)
         return Collected(entries, ended="another collection began a short while ago, or nothing happened since")
     seen_era = head.log.era
 
@@ -97,8 +97,8 @@ def collect(log: CommitLog, stamp: Stamp, epoch: int | None, terms: CollectionTe
     try:
         era = (yield from log.append(stamp, sweep, epoch=epoch)).sequence
     except _OtherSweepError:
-        return Collected(entries, ended="another collection began just now")
-    return (yield from _Sweep(log, era, epoch, terms, entries).run())
+        return Collected(ended="another collection began just now")
+    return (yield from _Sweep(log, era, epoch, terms).run())
 
 
 def is_due(place: Place, head: Entry, objects: Iterable[Listed], again_after_s: float) -> bool:
@@ -149,14 +149,15 @@ class _OtherSweepError(Exception):
 class _Sweep:
     """What follows a sweep's entry."""
 
-    def __init__(self, log: CommitLog, era: int, epoch: int | None, terms: CollectionTerms, entries: int) -> None:
+    def __init__(self, log: CommitLog, era: int, epoch: int | None, terms: CollectionTerms) -> None:
         self._log = log
         self._era = era
         self._epoch = epoch
         self._terms = terms
-        self._entries = entries
+        self._entries = 0
 
     def run(self) -> Steps[Collected]:
+        self._entries = yield from tidy(self._log)
         now = yield from self._began_at()
         named = yield from self._named()
         if now is None or named is None:

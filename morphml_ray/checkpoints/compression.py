@@ -9,7 +9,7 @@ from morphml_ray.checkpoints.manifest import CHUNK_BYTES, Chunk
 from morphml_ray.checkpoints.names import Codec
 from morphml_ray.errors import CorruptDataError
 
-_LEVEL = 1  # above 500 MB/s a core; higher levels win little on arrays of floats
+_LEVEL = 1  # some 500 MB/s a core; higher levels win little on arrays of floats
 _SAMPLE_BYTES = 64 * 1024
 _SAMPLES = 3
 _PAYING_SHARE = 0.9

@@ -235,10 +235,9 @@ class _Load:
 
     def _passed_over(self, head: Entry, record: CheckpointRecord | None) -> tuple[PassedOver, ...]:
         """Say what is newer than a checkpoint and was not taken."""
-        if self._generation is not None and record is not None:
-            return ()
         if self._generation is not None:
-            return (*self._tried.values(), *([self._damage] if self._damage else []))
+            unread = [self._damage] if self._damage and record is None else []  # it may be what was asked for
+            return (*self._tried.values(), *unread)
         newer = [other for other in head.log.live if record is None or other.sequence > record.sequence]
         known = {
             other.sequence: PassedOver(

@@ -1,6 +1,7 @@
 """Cutting and putting together: everything comes back, what did not change keeps its chunks, damage is noticed."""
 
 import os
+import pickle
 import random
 from typing import Any
 
@@ -118,6 +119,7 @@ ONE = Chunk(0, bytes(32), Codec.RAW, 10, 10)
         (Region(3, -1, 0), [Region(10, 0, 0), Region(10, 0, 0)], [ONE, ONE]),  # twice, and one never
         (Region(2, -1, 0), [Region(11, -1, 2)], [ONE]),  # from the manifest into a chunk
         (Region(13, 0, 0), [], [ONE]),
+        (Region(3, 0, 0), [Region(10, 0, 0)], [ONE]),  # bytes of the manifest that are nobody's
         (Region(2**62, 0, 0), [], [ONE]),
     ],
 )
@@ -174,3 +176,9 @@ def test_compression_is_used_where_it_pays() -> None:
 def test_a_chunk_of_an_impossible_size_is_damage() -> None:
     with pytest.raises(CorruptDataError):
         restore(replace(ONE, raw_bytes=11), b"0123456789")
+
+
+def test_what_a_save_has_to_know_crosses_processes() -> None:
+    content = cut(buffer(100), [buffer(2 * MB), buffer(300)], is_pickle=True, kinds=[("<f4", (2**19,)), None])
+    assert pickle.loads(pickle.dumps(content)) == content  # noqa: S301 - it was pickled here
+    assert pickle.loads(pickle.dumps(state_of(content))) == state_of(content)  # noqa: S301 - the same

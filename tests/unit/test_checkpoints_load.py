@@ -1,12 +1,13 @@
 """What a load gives when something is damaged, missing, foreign or in the way."""
 
+from functools import partial
 from itertools import count
 from typing import Any
 
 import pytest
 from checkpoint_store import KEY, PLACE, Process, Store, content, stamp
 
-from morphml_ray.checkpoints.changes import Stamp
+from morphml_ray.checkpoints.changes import Stamp, pinned
 from morphml_ray.checkpoints.collection import CollectionTerms, collect, tidy
 from morphml_ray.checkpoints.commit_log import CommitLog
 from morphml_ray.checkpoints.loading import confirm_read, load, resume, verify
@@ -99,6 +100,16 @@ def test_a_generation_that_is_asked_for_is_tried_whatever_is_known_against_it() 
     assert store.run(load(log(), fresh, 3)) is None
 
 
+def test_an_older_commit_of_a_generation_is_not_taken_without_a_word() -> None:
+    store = store_with(1)
+    change = partial(pinned, generation=1, pinned=True)
+    store.run(log().append(fresh(), change))
+    store.run(save(log(), Save(fresh(), content(2), 1, policy=LatestN(1))))
+    damage(store, 3)
+    found = store.run(load(log(), fresh, 1))
+    assert (found.record.sequence, [passed.sequence for passed in found.passed_over]) == (1, [3])
+
+
 def test_a_verification_notes_damage_and_takes_the_note_away() -> None:
     store = store_with(1, 2, 3)
     key = PLACE.chunk_key(store.entry(2).state.chunks[0].name)  # type: ignore[union-attr]  # it has one
@@ -133,6 +144,14 @@ def test_a_damaged_newest_entry_is_passed_over_and_not_written_over_by_a_save() 
     assert resumed.loaded.passed_over[0][:2] == (2, None)
     assert store.run(save(log(), Save(fresh(), content(9), 2, epoch=3))).sequence == 4
     assert [record.sequence for record in store.run(log().newest()).log.live] == [1, 4]
+
+
+def test_several_damaged_entries_are_passed_over() -> None:
+    store = store_with(1, 2, 3)
+    damage_entry(store, 2)
+    damage_entry(store, 3)
+    assert store.run(load(log(), fresh)).record.generation == 1
+    assert store.run(resume(log(), fresh)).epoch == 4
 
 
 def test_where_no_entry_can_be_read_nothing_begins_anew() -> None:

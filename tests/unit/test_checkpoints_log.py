@@ -273,7 +273,10 @@ def test_lesson_62_a_large_table_leaves_the_manifest_small() -> None:
     table = PLACE.chunk_key(found.entry.state.table_chunks[0].name)
     store.objects[table] = store.objects[table]._replace(data=b"x")
     with pytest.raises(CorruptDataError):
-        store.run(load(CommitLog(PLACE, KEY), fresh))
+        store.run(load(CommitLog(PLACE, KEY), fresh, 0))
+    store.delete(table)
+    with pytest.raises(CorruptDataError, match="of the table is not there"):
+        store.run(load(CommitLog(PLACE, KEY), fresh, 0))
 
 
 def test_more_checkpoints_than_a_log_can_name_are_refused() -> None:

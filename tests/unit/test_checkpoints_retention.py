@@ -99,7 +99,7 @@ def test_of_equal_ones_the_newer_is_better() -> None:
 
 
 def test_a_metric_that_nobody_has_costs_no_checkpoint() -> None:
-    assert numbers(BestN(1, "acuracy"), *[record(n, metrics={"accuracy": n}) for n in (1, 2, 3)]) == [1, 2, 3]
+    assert numbers(BestN(1, "precision"), *[record(n, metrics={"accuracy": n}) for n in (1, 2, 3)]) == [1, 2, 3]
 
 
 def test_one_of_every_stretch_stays_also_where_no_multiple_was_saved() -> None:
