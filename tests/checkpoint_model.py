@@ -31,6 +31,7 @@ class Driver:
 
     def __init__(self) -> None:
         self.epoch: int | None = None
+        self.turns = count(1)
         self.log = CommitLog(PLACE, KEY)
 
 
@@ -56,7 +57,9 @@ class Model:
 
     def begin_save(self, who: int, chunks: list[int], generation: int, policy: Any) -> None:
         driver = self.driver(who)
-        request = Save(self.stamp(), content(*chunks), generation, epoch=driver.epoch, policy=policy)
+        request = Save(
+            self.stamp(), content(*chunks), generation, epoch=driver.epoch, policy=policy, turn=next(driver.turns)
+        )
         self.begin(save(driver.log, request), "save", driver, request)
 
     def repeat_a_save_elsewhere(self, which: int) -> None:
@@ -125,6 +128,7 @@ class Model:
         self.truth[number] = entry
         before, after = (self.truth[top].log.live if top else ()), entry.log.live
         if entry.kind is Kind.CHECKPOINT:
+            assert entry.log.epoch == number or entry.log.turn > self.truth[top].log.turn
             assert entry.latest is not None
             assert entry.latest.sequence == number
         elif entry.kind in (Kind.EPOCH, Kind.SWEEP):

@@ -38,7 +38,7 @@ _LIVE = (
     record(3, 10, metrics={"accuracy": 0.5, "params": 7}, pinned=True, size_bytes=9),
     record(7, 11, parent=3, damage="the chunk is not there", unfinished_reads=1, read_by=6),
 )
-_LOG = LogState(epoch=6, era=5, live=_LIVE, recent=((5, "sweep"), (6, "epoch")))
+_LOG = LogState(epoch=6, era=5, turn=2, live=_LIVE, recent=((5, "sweep"), (6, "epoch")))
 _VERSIONS = {"morphml_ray": "0.1.0", "python": "3.11.7", "ray": "2.60.0"}
 
 GOLDEN = {

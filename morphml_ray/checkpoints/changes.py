@@ -16,7 +16,6 @@ from morphml_ray.checkpoints.manifest import (
     CheckpointRecord,
     Entry,
     Kind,
-    LogState,
     State,
 )
 from morphml_ray.checkpoints.names import Place
@@ -68,7 +67,7 @@ def followed(head: Entry, kind: Kind, stamp: Stamp) -> Entry:
 def taken_over(head: Entry, stamp: Stamp) -> Entry:
     """Begin an epoch, which is the number of this entry: the one who knew the last epoch may write no more."""
     entry = followed(head, Kind.EPOCH, stamp)
-    return _with(entry, epoch=entry.sequence)
+    return _with(entry, epoch=entry.sequence, turn=0)
 
 
 def swept(head: Entry, stamp: Stamp) -> Entry:
@@ -78,7 +77,12 @@ def swept(head: Entry, stamp: Stamp) -> Entry:
 
 
 def committed(
-    head: Entry, stamp: Stamp, record: CheckpointRecord, state: State, policy: PreservationPolicy | None
+    head: Entry,
+    stamp: Stamp,
+    record: CheckpointRecord,
+    state: State,
+    policy: PreservationPolicy | None,
+    turn: int = 0,
 ) -> Entry:
     """Commit a checkpoint, and drop what the policy does not keep beside it.
 
@@ -88,6 +92,7 @@ def committed(
         record: what is saved; its number, its parent and, where that is 0, its epoch are set here.
         state: where its content is.
         policy: None keeps all.
+        turn: of this save among those of its driver; 0: not counted.
     """
     entry = followed(head, Kind.CHECKPOINT, stamp)
     own = replace(
@@ -99,7 +104,9 @@ def committed(
         created_at=stamp.created_at,
     )
     live = (*head.log.live, own)
-    return replace(_with(entry, epoch=own.epoch, live=live if policy is None else kept(policy, live)), state=state)
+    turn = turn if record.epoch == 0 else max(turn, head.log.turn)
+    live = live if policy is None else kept(policy, live)
+    return replace(_with(entry, epoch=own.epoch, turn=turn, live=live), state=state)
 
 
 def dropped(head: Entry, stamp: Stamp, is_dropped: Callable[[CheckpointRecord], bool]) -> Entry:
@@ -210,13 +217,9 @@ def _with(
     *,
     epoch: int | None = None,
     era: int | None = None,
+    turn: int | None = None,
     live: tuple[CheckpointRecord, ...] | None = None,
 ) -> Entry:
-    log: LogState = entry.log
-    log = replace(
-        log,
-        epoch=log.epoch if epoch is None else epoch,
-        era=log.era if era is None else era,
-        live=log.live if live is None else live,
-    )
-    return replace(entry, log=log)
+    given = {"epoch": epoch, "era": era, "turn": turn, "live": live}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return replace(entry, log=replace(entry.log, **changes))

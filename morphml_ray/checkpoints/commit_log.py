@@ -140,11 +140,14 @@ class CommitLog:
         except CorruptDataError as error:
             damage = str(error)
         numbers = sorted((yield from self._numbers()), reverse=True)
-        for number in numbers[1:]:
+        for number in numbers:  # the newest again: it may have come badly, or be another one by now
             try:
                 found = yield from self._read(number)
-            except CorruptDataError:
+            except CorruptDataError as error:
+                damage = str(error)
                 continue
+            if found is not None and number == numbers[0]:
+                return ReadableHead(self._remember(found))
             if found is not None:
                 return ReadableHead(replace(found, sequence=numbers[0]), numbers[0], damage)
         raise CorruptDataError(f"No entry of the checkpoints of {self.place.experiment!r} can be read: {damage}")

@@ -179,6 +179,7 @@ class LogState(Struct, frozen=True, kw_only=True):
     Attributes:
         epoch: number of the entry with which the last driver took the log over; 0: nobody has.
         era: number of the last sweep; 0: there was none.
+        turn: of the last save of this epoch, as its driver counts them; 0: none was counted.
         live: its checkpoints, oldest first. An older entry that is not named here is void, for ever.
         recent: number and write id of the last entries before this one, oldest first.
         extra: fields of a newer version.
@@ -186,6 +187,7 @@ class LogState(Struct, frozen=True, kw_only=True):
 
     epoch: _Number = 0
     era: _Number = 0
+    turn: _Number = 0
     live: Annotated[tuple[CheckpointRecord, ...], Meta(max_length=MAX_LIVE)] = ()
     recent: Annotated[tuple[tuple[_Sequence, WriteId], ...], Meta(max_length=_MAX_RECENT)] = ()
     extra: Extra = {}

@@ -36,6 +36,8 @@ class Save:
         metrics: what ``manifest.check_metrics`` gave.
         epoch: that the driver took; None: take the log over with this save.
         policy: what stays beside it; None: all.
+        turn: of this save among those of its driver, from 1: one that arrives after a later one is refused, so that
+            it does not become the latest. 0: not counted.
     """
 
     stamp: Stamp
@@ -44,6 +46,7 @@ class Save:
     metrics: Mapping[str, int | float] = field(default_factory=dict)
     epoch: int | None = None
     policy: PreservationPolicy | None = None
+    turn: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def save(log: CommitLog, request: Save) -> Steps[Saved]:
     Raises:
         StaleEpochError: another driver took the log over; this save is not in it.
         OutcomeUnknownError: whether it was committed cannot be found out now. Nothing was deleted.
-        ConflictError: others were faster, time and again.
+        ConflictError: a later save of the same driver is committed already; or others were faster, time and again.
         CorruptDataError: the newest entry is damaged: ``resume`` takes over.
         ValidationError: the entry would be too large.
     """
@@ -83,12 +86,21 @@ def save(log: CommitLog, request: Save) -> Steps[Saved]:
         if done is not None:
             return Saved(done, request.epoch or done, head)
         check_epoch(head, request.epoch)
+        _check_turn(head, request)
         entry = yield from _prepare(log, head, request)
         attempt = yield from log.try_append(entry)
         if attempt.is_committed:
             return Saved(entry.sequence, entry.log.epoch, attempt.head)
         head = attempt.head
     raise ConflictError(f"The checkpoints of {log.place.experiment!r}: {MAX_ATTEMPTS} others in succession wrote")
+
+
+def _check_turn(head: Entry, request: Save) -> None:
+    if request.epoch is not None and 0 < request.turn <= head.log.turn:
+        raise ConflictError(
+            f"The checkpoints of {head.experiment!r}: save {request.turn} (generation {request.generation}) arrives "
+            f"after save {head.log.turn} of the same driver, which is committed"
+        )
 
 
 def _prepare(log: CommitLog, head: Entry, request: Save) -> Steps[Entry]:
@@ -114,7 +126,7 @@ def _prepare(log: CommitLog, head: Entry, request: Save) -> Steps[Entry]:
         size_bytes=len(content.inline) + sum(unique.values()),
         metrics=dict(request.metrics),
     )
-    return committed(head, request.stamp, record, state, request.policy)
+    return committed(head, request.stamp, record, state, request.policy, request.turn)
 
 
 def _store(log: CommitLog, head: Entry, content: Content) -> Steps[tuple[Chunk, ...]]:

@@ -12,7 +12,7 @@ from morphml_ray.checkpoints.changes import Stamp
 from morphml_ray.checkpoints.collection import Collected, CollectionTerms, collect, garbage, is_due
 from morphml_ray.checkpoints.commit_log import CommitLog
 from morphml_ray.checkpoints.names import ChunkName, Codec, place_of
-from morphml_ray.checkpoints.requests import Delete, Listed, Put
+from morphml_ray.checkpoints.requests import Delete, Get, Listed, Put
 from morphml_ray.checkpoints.retention import LatestN
 from morphml_ray.checkpoints.saving import Save, save
 from morphml_ray.errors import StaleEpochError
@@ -175,12 +175,12 @@ def test_where_a_live_manifest_cannot_be_read_no_chunk_goes(is_lost: bool) -> No
 
 def test_a_manifest_that_is_dropped_while_it_is_looked_for_is_not_missed() -> None:
     store = Store()
-    saved(store, 1, 2)
+    for generation in (1, 2):
+        store.run(save(log(), Save(fresh(), content(generation), generation)))
     sweeping = Process(store, collect(log(), fresh(), None, NOW))
-    while not (isinstance(sweeping._request, Put)):
+    while sweeping._request != Get(PLACE.entry_key(1)):
         sweeping.step()
-    sweeping.step()
-    saved(store, 2, 3)
+    store.run(save(log(), Save(fresh(), content(3), 3, policy=LatestN(2))))
     store.delete(PLACE.entry_key(1))
     while not sweeping.is_done:
         sweeping.step()

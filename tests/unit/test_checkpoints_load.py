@@ -11,7 +11,7 @@ from morphml_ray.checkpoints.changes import Stamp, pinned
 from morphml_ray.checkpoints.collection import CollectionTerms, collect, tidy
 from morphml_ray.checkpoints.commit_log import CommitLog
 from morphml_ray.checkpoints.loading import confirm_read, load, resume, verify
-from morphml_ray.checkpoints.requests import Fetch, List, Put, Request, drive
+from morphml_ray.checkpoints.requests import Fetch, Get, List, Put, Request, drive
 from morphml_ray.checkpoints.retention import LatestN
 from morphml_ray.checkpoints.saving import Save, save
 from morphml_ray.errors import (
@@ -152,6 +152,34 @@ def test_several_damaged_entries_are_passed_over() -> None:
     damage_entry(store, 3)
     assert store.run(load(log(), fresh)).record.generation == 1
     assert store.run(resume(log(), fresh)).epoch == 4
+
+
+def test_what_another_driver_made_above_a_damaged_entry_is_not_dropped() -> None:
+    store = store_with(1, 2)
+    damage_entry(store, 2)
+    slow = Process(store, resume(log(), fresh))
+    while not isinstance(slow._request, Get):
+        slow.step()
+    slow.step()  # it has read the damaged one, and knows no more
+    store.run(resume(log(), fresh))
+    store.run(save(log(), Save(fresh(), content(9), 9, epoch=3)))
+    while not slow.is_done:
+        slow.step()
+    assert slow.result().loaded.record.generation == 9
+
+
+def test_a_newest_entry_that_came_badly_once_is_not_dropped() -> None:
+    store = store_with(1, 2)
+    answers = iter([CorruptDataError("the checksum differs")])
+
+    def perform(request: Request) -> Any:
+        if isinstance(request, Get) and (error := next(answers, None)):
+            raise error
+        return store.perform(request)
+
+    found = drive(resume(log(), fresh), perform)
+    assert found.loaded is not None
+    assert (found.loaded.record.generation, found.loaded.passed_over) == (2, ())
 
 
 def test_where_no_entry_can_be_read_nothing_begins_anew() -> None:

@@ -164,6 +164,19 @@ def test_lesson_34_two_drivers_do_not_interleave() -> None:
     assert live(store) == [1, 2, 3]
 
 
+def test_lesson_34_a_late_older_save_does_not_move_latest_back() -> None:
+    store, policy = Store(), LatestN(1)
+    epoch = store.entry(saved(store, turn=1)).log.epoch
+    once = fresh()
+    saved(store, epoch=epoch, turn=3, generation=3, stamp=once)
+    with pytest.raises(ConflictError, match="save 2"):
+        saved(store, epoch=epoch, turn=2, generation=2)
+    saved(store, epoch=epoch, turn=4, generation=4, policy=policy)
+    assert saved(store, epoch=epoch, turn=3, generation=3, stamp=once) == 2  # it was committed, and was dropped since
+    assert store.run(load(CommitLog(PLACE, KEY), fresh)).record.generation == 4
+    assert saved(store, turn=1, generation=1) == 4  # another driver counts anew
+
+
 def test_lesson_33_a_generation_saved_after_a_roll_back_is_the_latest() -> None:
     store = Store()
     for generation in (90, 100, 10):
