@@ -20,7 +20,7 @@ from morphml_ray.checkpoints.manifest import (
 )
 from morphml_ray.checkpoints.names import Place
 from morphml_ray.checkpoints.retention import PreservationPolicy, kept
-from morphml_ray.errors import NotFoundError
+from morphml_ray.errors import NotFoundError, StaleEpochError
 
 MAX_UNFINISHED_READS = 2
 """A checkpoint whose readers crashed so often in succession is passed over."""
@@ -48,6 +48,19 @@ Change: TypeAlias = Callable[[Entry], Entry]
 def empty(place: Place) -> Entry:
     """Give what stands for the head of a log that has no entries."""
     return Entry(sequence=0, experiment=place.experiment, kind=Kind.CHANGE, write_id="none", created_at=EMPTY_TIME)
+
+
+def check_epoch(head: Entry, epoch: int | None) -> None:
+    """Refuse a writer whose epoch is not the one of the log; None may write in any.
+
+    Raises:
+        StaleEpochError: another driver took the log over.
+    """
+    if epoch is not None and head.log.epoch != epoch:
+        raise StaleEpochError(
+            f"The checkpoints of {head.experiment!r} were taken over by another driver (epoch {head.log.epoch}, this "
+            f"one has {epoch}): end this one, or take over with resume()"
+        )
 
 
 def followed(head: Entry, kind: Kind, stamp: Stamp) -> Entry:

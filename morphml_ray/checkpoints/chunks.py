@@ -21,14 +21,7 @@ from blake3 import blake3
 from msgspec.structs import replace
 
 from morphml_ray.checkpoints.compression import choose_codec, digest_of
-from morphml_ray.checkpoints.manifest import (
-    CHUNK_BYTES,
-    INLINE_BYTES,
-    MAX_CHUNKS,
-    MAX_REGIONS,
-    Region,
-    State,
-)
+from morphml_ray.checkpoints.manifest import CHUNK_BYTES, INLINE_BYTES, MAX_CHUNKS, MAX_REGIONS, Region, State
 from morphml_ray.checkpoints.names import Codec
 from morphml_ray.errors import CorruptDataError, ValidationError
 

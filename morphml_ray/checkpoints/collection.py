@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from morphml_ray.checkpoints.changes import Stamp, swept
-from morphml_ray.checkpoints.commit_log import CommitLog, check_epoch
+from morphml_ray.checkpoints.changes import Stamp, check_epoch, swept
+from morphml_ray.checkpoints.commit_log import CommitLog
 from morphml_ray.checkpoints.manifest import Entry
 from morphml_ray.checkpoints.names import ChunkName, Place
 from morphml_ray.checkpoints.requests import Delete, Listed, Steps, listed

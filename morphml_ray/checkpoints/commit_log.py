@@ -21,7 +21,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from morphml_ray.checkpoints.changes import Stamp, empty
+from morphml_ray.checkpoints.changes import Stamp, check_epoch, empty
 from morphml_ray.checkpoints.compression import restore
 from morphml_ray.checkpoints.manifest import CheckpointRecord, Chunk, Entry, State
 from morphml_ray.checkpoints.names import Place
@@ -34,7 +34,6 @@ from morphml_ray.errors import (
     DeadlineExceeded,
     NotFoundError,
     OutcomeUnknownError,
-    StaleEpochError,
 )
 from morphml_ray.serde.signing_key import SigningKey
 
@@ -283,19 +282,6 @@ class CommitLog:
         live = {(record.sequence, record.write_id) for record in head.log.live}
         self._chunks = {own: chunks for own, chunks in self._chunks.items() if own in live}
         return head
-
-
-def check_epoch(head: Entry, epoch: int | None) -> None:
-    """Refuse a writer whose epoch is not the one of the log; None may write in any.
-
-    Raises:
-        StaleEpochError: another driver took the log over.
-    """
-    if epoch is not None and head.log.epoch != epoch:
-        raise StaleEpochError(
-            f"The checkpoints of {head.experiment!r} were taken over by another driver (epoch {head.log.epoch}, this "
-            f"one has {epoch}): end this one, or take over with resume()"
-        )
 
 
 def _named(head: Entry) -> set[int]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from morphml_ray.checkpoints.changes import (
     Stamp,
+    check_epoch,
     loadable,
     objection_to,
     quarantined,
@@ -19,7 +20,7 @@ from morphml_ray.checkpoints.changes import (
     read_finished,
     taken_over,
 )
-from morphml_ray.checkpoints.commit_log import CommitLog, ReadableHead, check_epoch
+from morphml_ray.checkpoints.commit_log import CommitLog, ReadableHead
 from morphml_ray.checkpoints.manifest import CheckpointRecord, Entry
 from morphml_ray.checkpoints.requests import Fetch, Steps
 from morphml_ray.errors import CorruptDataError, MorphMLRayError, NotFoundError, UntrustedDataError

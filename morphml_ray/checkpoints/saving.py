@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from morphml_ray.checkpoints.changes import Stamp, committed
+from morphml_ray.checkpoints.changes import Stamp, check_epoch, committed
 from morphml_ray.checkpoints.chunks import Content
-from morphml_ray.checkpoints.commit_log import MAX_ATTEMPTS, CommitLog, check_epoch
+from morphml_ray.checkpoints.commit_log import MAX_ATTEMPTS, CommitLog
 from morphml_ray.checkpoints.compression import digest_of
 from morphml_ray.checkpoints.manifest import CHUNK_BYTES, INLINE_BYTES, CheckpointRecord, Chunk, Entry, State, Table
 from morphml_ray.checkpoints.names import ChunkName, Codec
