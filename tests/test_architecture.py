@@ -70,6 +70,7 @@ MAY_IMPORT = {
     "botocore": ("artifacts/s3/",),
     "obstore": ("artifacts/s3/",),
     "ray": NEAR_RAY,
+    "zstandard": ("checkpoints/compression.py",),
 }
 
 # What runs code that is in data.
