@@ -1,6 +1,7 @@
 """One migrated PostgreSQL database for all contract tests, emptied before each: making one takes a second."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from servers import ask
@@ -27,3 +28,11 @@ def empty_postgres_url(migrated_postgres_url: str) -> str:
     """The URL of a database whose tables are empty."""
     ask(migrated_postgres_url, "; ".join(f"DELETE FROM {table}" for table in reversed(metadata.sorted_tables)))  # noqa: S608 - our names
     return migrated_postgres_url
+
+
+@pytest.fixture(scope="module")
+def postgres_database(migrated_postgres_url: str) -> Iterator[SqlDatabase]:
+    """A database with our tables, opened."""
+    with closing(SqlDatabase(BackendUrl(migrated_postgres_url))) as database:
+        database.open()
+        yield database
