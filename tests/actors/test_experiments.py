@@ -21,31 +21,31 @@ CHAIN: dict[str, Any] = {
 }
 
 
-def test_case_4_objectives_that_differ_are_an_error_that_names_both(sqlite_storage: mr.Storage) -> None:
-    sqlite_storage.experiment("case 4").record({"w": 1}, 3.0)
+def test_case_4_objectives_that_differ_are_an_error_that_names_both(shared_sqlite_storage: mr.Storage) -> None:
+    shared_sqlite_storage.experiment("case 4").record({"w": 1}, 3.0)
     with pytest.raises(mr.ConfigurationError, match=r"\{\}.*loss.*min"):
-        sqlite_storage.experiment("case 4", objectives={"loss": "min"})
-    assert sqlite_storage.experiment("case 4").best(1)[0].fitness == 3.0
+        shared_sqlite_storage.experiment("case 4", objectives={"loss": "min"})
+    assert shared_sqlite_storage.experiment("case 4").best(1)[0].fitness == 3.0
 
 
-def test_case_10_a_manager_keys_by_the_identity_of_the_experiment(sqlite_storage: mr.Storage) -> None:
+def test_case_10_a_manager_keys_by_the_identity_of_the_experiment(shared_sqlite_storage: mr.Storage) -> None:
     renumbered = {
         "nodes": [{"id": 9, "operation": "dense", "params": {"width": 8}}, {"id": 7, "operation": "input"}],
         "edges": [{"source": 7, "target": 9}],
     }
-    exact = sqlite_storage.experiment("case 10", identity="exact")
+    exact = shared_sqlite_storage.experiment("case 10", identity="exact")
     first = exact.record(CHAIN, 0.5)
-    database = sqlite_storage.database
+    database = shared_sqlite_storage.database
     assert database.save_architecture(exact.id, CHAIN, 0.5) == first
     assert database.save_architecture("case 10", renumbered, 0.5) != first
     assert database.save_architectures("case 10", [{"architecture": CHAIN, "fitness": 1.0}]) == [first]
-    own = sqlite_storage.experiment("case 10 own", identity=lambda architecture: str(architecture["w"]))
+    own = shared_sqlite_storage.experiment("case 10 own", identity=lambda architecture: str(architecture["w"]))
     with pytest.raises(mr.ConfigurationError, match="identity function"):
         database.save_architecture(own.id, {"w": 1}, 0.5)
 
 
-def test_case_11_a_text_is_one_parent(sqlite_storage: mr.Storage) -> None:
-    experiment = sqlite_storage.experiment("case 11")
+def test_case_11_a_text_is_one_parent(shared_sqlite_storage: mr.Storage) -> None:
+    experiment = shared_sqlite_storage.experiment("case 11")
     experiment.record({"w": 1}, 0.5, parents="g1:00")
     experiment.record({"w": 2}, 0.5, parents=7)  # type: ignore[arg-type]  # one number, which is no sequence
     experiment.record({"w": 3}, 0.5, parents=("g1:00", 1))
@@ -53,9 +53,9 @@ def test_case_11_a_text_is_one_parent(sqlite_storage: mr.Storage) -> None:
 
 
 def test_case_14_a_recorder_whose_calls_cannot_be_sent_says_so(
-    sqlite_storage: mr.Storage, monkeypatch: pytest.MonkeyPatch
+    shared_sqlite_storage: mr.Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = sqlite_storage.experiment("case 14").recorder()
+    recorder = shared_sqlite_storage.experiment("case 14").recorder()
 
     def refuse(*_: object) -> None:
         raise RuntimeError("Ray was shut down")
@@ -68,15 +68,15 @@ def test_case_14_a_recorder_whose_calls_cannot_be_sent_says_so(
             recorder.flush()
     recorder.record({"w": 9}, 0.5)
     recorder.close()
-    with monkeypatch.context() as patched, sqlite_storage.experiment("case 14").recorder() as broken:
+    with monkeypatch.context() as patched, shared_sqlite_storage.experiment("case 14").recorder() as broken:
         patched.setattr(Recorder, "_gather", refuse)
         broken.record({"w": 10}, 0.5)
         with pytest.raises(mr.BackendUnavailable, match="thread ended"):
             broken.flush()
 
 
-def test_case_15_a_forked_recorder_says_so(sqlite_storage: mr.Storage) -> None:
-    with sqlite_storage.experiment("case 15").recorder() as recorder:
+def test_case_15_a_forked_recorder_says_so(shared_sqlite_storage: mr.Storage) -> None:
+    with shared_sqlite_storage.experiment("case 15").recorder() as recorder:
         recorder.record({"w": 1}, 0.5)
         child = os.fork()
         if not child:
@@ -89,8 +89,8 @@ def test_case_15_a_forked_recorder_says_so(sqlite_storage: mr.Storage) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
-def test_case_38_a_table_goes_into_parquet(sqlite_storage: mr.Storage, tmp_path: Path) -> None:
-    experiment = sqlite_storage.experiment("case 38")
+def test_case_38_a_table_goes_into_parquet(shared_sqlite_storage: mr.Storage, tmp_path: Path) -> None:
+    experiment = shared_sqlite_storage.experiment("case 38")
     bare = {"nodes": [{"id": 0, "operation": "input"}], "edges": []}
     experiment.record(bare, 0.5, {"curve": [1, 2], "size": 2**70, "kind": "a"}, seed=1)
     experiment.record([1, {"a": ()}], 0.75, {"curve": "none", "size": 1, "kind": 3}, seed="one", fidelity={"epochs": 5})
@@ -102,8 +102,8 @@ def test_case_38_a_table_goes_into_parquet(sqlite_storage: mr.Storage, tmp_path:
     assert frame["kind"].tolist()[:2] == ["a", "3"]
 
 
-def test_case_40_a_failure_says_why(sqlite_storage: mr.Storage) -> None:
-    experiment = sqlite_storage.experiment("case 40")
+def test_case_40_a_failure_says_why(shared_sqlite_storage: mr.Storage) -> None:
+    experiment = shared_sqlite_storage.experiment("case 40")
     experiment.record({"w": 1}, status="oom", error="CUDA out of memory")
     experiment.record({"w": 2}, 0.25, {"a": 1}, status="pruned")
     try:
@@ -112,7 +112,7 @@ def test_case_40_a_failure_says_why(sqlite_storage: mr.Storage) -> None:
         experiment.record({"w": 3}, error=error)
     with experiment.recorder() as recorder:
         recorder.record({"w": 4}, status="oom")
-    sqlite_storage.database.save_architecture(experiment.id, {"w": 5}, status="timeout", error="600 s")
+    shared_sqlite_storage.database.save_architecture(experiment.id, {"w": 5}, status="timeout", error="600 s")
     oom, pruned, raised, *_ = experiment.history()
     assert (oom.status, oom.fitness, oom.error) == ("oom", None, "CUDA out of memory")
     assert (pruned.status, pruned.fitness, pruned.metrics) == ("pruned", None, {"a": 1, "fitness": 0.25})
@@ -125,32 +125,34 @@ def test_case_40_a_failure_says_why(sqlite_storage: mr.Storage) -> None:
         experiment.record({"w": 6}, status="running")
 
 
-def test_case_41_a_result_is_looked_up_as_it_was_recorded(sqlite_storage: mr.Storage) -> None:
-    experiment = sqlite_storage.experiment("case 41", identity="exact")
+def test_case_41_a_result_is_looked_up_as_it_was_recorded(shared_sqlite_storage: mr.Storage) -> None:
+    experiment = shared_sqlite_storage.experiment("case 41", identity="exact")
     for epochs in (12, 200):
         experiment.record(CHAIN, epochs / 1000, seed=0, fidelity={"epochs": epochs})
     found = experiment.lookup(CHAIN, seed=0, fidelity={"epochs": 200})
     assert found is not None
     assert (found.fitness, found.architecture_hash) == (0.2, experiment.key(CHAIN))
     assert experiment.lookup(CHAIN, seed=0) is experiment.lookup({"w": 1}) is None
-    assert experiment.key(CHAIN) != sqlite_storage.database.hash_architecture(CHAIN)
+    assert experiment.key(CHAIN) != shared_sqlite_storage.database.hash_architecture(CHAIN)
 
 
-def test_case_42_an_experiment_that_is_not_there_is_an_error_and_an_end_is_told(sqlite_storage: mr.Storage) -> None:
-    made = sqlite_storage.experiment("digits")
-    assert sqlite_storage.get_experiment("digits").id == made.id
+def test_case_42_an_experiment_that_is_not_there_is_an_error_and_an_end_is_told(
+    shared_sqlite_storage: mr.Storage,
+) -> None:
+    made = shared_sqlite_storage.experiment("digits")
+    assert shared_sqlite_storage.get_experiment("digits").id == made.id
     with pytest.raises(mr.NotFoundError, match="'digts'; there are: 'digits'"):
-        sqlite_storage.get_experiment("digts")
-    assert sqlite_storage.database.get_experiment_by_name("digts") is None
+        shared_sqlite_storage.get_experiment("digts")
+    assert shared_sqlite_storage.database.get_experiment_by_name("digts") is None
 
     def status() -> str:
-        return sqlite_storage.database.get_experiment(made.id).status  # type: ignore[union-attr]  # it is there
+        return shared_sqlite_storage.database.get_experiment(made.id).status  # type: ignore[union-attr]  # it is there
 
-    with sqlite_storage.experiment("digits") as experiment:
+    with shared_sqlite_storage.experiment("digits") as experiment:
         experiment.record({"w": 1}, 0.5)
         assert status() == "running"
     assert status() == "completed"
-    with pytest.raises(ZeroDivisionError), sqlite_storage.experiment("digits"):
+    with pytest.raises(ZeroDivisionError), shared_sqlite_storage.experiment("digits"):
         _ = 1 / 0
     assert status() == "failed"
     made.complete("archived")
@@ -159,8 +161,8 @@ def test_case_42_an_experiment_that_is_not_there_is_an_error_and_an_end_is_told(
     assert made.delete() is False
 
 
-def test_every_method_of_an_experiment_has_remote_with_the_same_value(sqlite_storage: mr.Storage) -> None:
-    experiment = sqlite_storage.experiment("remote", objectives={"accuracy": "max", "size": "min"})
+def test_every_method_of_an_experiment_has_remote_with_the_same_value(shared_sqlite_storage: mr.Storage) -> None:
+    experiment = shared_sqlite_storage.experiment("remote", objectives={"accuracy": "max", "size": "min"})
     first = experiment.record(CHAIN, 0.5, {"size": 3}, seed=1)
     assert ray.get(experiment.record.remote(CHAIN, 0.5, {"size": 3}, seed=1)) == first
     assert ray.get(experiment.key.remote(CHAIN)) == experiment.key(CHAIN)
@@ -173,8 +175,8 @@ def test_every_method_of_an_experiment_has_remote_with_the_same_value(sqlite_sto
     assert ray.get(experiment.delete.remote()) is True
 
 
-def test_case_53_a_write_with_an_id_of_the_callers_own_is_made_once(sqlite_storage: mr.Storage) -> None:
-    experiment = sqlite_storage.experiment("case 57")
+def test_case_53_a_write_with_an_id_of_the_callers_own_is_made_once(shared_sqlite_storage: mr.Storage) -> None:
+    experiment = shared_sqlite_storage.experiment("case 57")
     write_id = "01920000-0000-7000-8000-000000000001"
     ids = {experiment.record({"w": 1}, 0.5, on_duplicate="replicate", write_id=write_id) for _ in range(3)}
     assert len(ids) == experiment.statistics()["num_evaluations"] == 1
@@ -182,20 +184,20 @@ def test_case_53_a_write_with_an_id_of_the_callers_own_is_made_once(sqlite_stora
         experiment.record({"w": 1}, 0.5, write_id="mine")
 
 
-def test_case_55_a_record_has_a_size_that_others_can_bear(sqlite_storage: mr.Storage) -> None:
-    experiment = sqlite_storage.experiment("case 55")
+def test_case_55_a_record_has_a_size_that_others_can_bear(shared_sqlite_storage: mr.Storage) -> None:
+    experiment = shared_sqlite_storage.experiment("case 55")
     with pytest.raises(mr.ValidationError, match=r"at most 16,777,216.*storage\.artifacts"):
         experiment.record({"w": 1}, 0.5, {"s": "x" * 20_000_000})
 
 
-def test_case_63_many_records_go_in_parts(sqlite_storage: mr.Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_63_many_records_go_in_parts(shared_sqlite_storage: mr.Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("morphml_ray.database.parts.MAX_ROWS", 40)
-    experiment = sqlite_storage.experiment("case 63")
+    experiment = shared_sqlite_storage.experiment("case 63")
     records = [{"architecture": {"w": number}, "fitness": number / 8} for number in range(100)]
-    ids = sqlite_storage.database.save_architectures(experiment.id, records)
+    ids = shared_sqlite_storage.database.save_architectures(experiment.id, records)
     assert ids == sorted(set(ids))
     assert len(ids) == experiment.statistics()["num_evaluations"] == 100
-    assert ray.get(sqlite_storage.database.save_architectures.remote(experiment.id, records)) == ids
+    assert ray.get(shared_sqlite_storage.database.save_architectures.remote(experiment.id, records)) == ids
 
 
 def test_case_55_a_recorder_sends_and_holds_bounded_bytes(

@@ -141,7 +141,7 @@ def test_lesson_05_connections_do_not_grow_with_workers(postgres_storage: mr.Sto
                 (found,) = cursor.fetchone() or (0,)
                 most = max(most, found)
 
-    @ray.remote(num_cpus=0.25)  # sixteen at once, by sixteen processes
+    @ray.remote(num_cpus=0.4)  # ten at once, by ten processes: twice as many as there may be connections
     def use(experiment: mr.Experiment, worker: int) -> None:
         for number in range(10):
             experiment.record({"worker": worker, "number": number}, 1.0)
