@@ -195,14 +195,13 @@ def connect(
 def _connect(visit: Visit, settings: StorageConfig, name: str, namespace: str) -> Storage:
     # Whoever makes the database's actor makes the storage; others learn that they want another one before they make
     # anything. Where all are new they come up side by side: none is waited for before all are made.
-    is_rooted = "root" in settings.model_fields_set
     results = _meet_database(visit, settings, name, namespace)
     large = meet_artifacts(
         visit,
         lambda: artifact_settings(settings),
         name,
         namespace,
-        is_stated=settings.are_artifacts_stated or is_rooted,
+        is_stated=settings.are_artifacts_stated or settings.is_root_stated,
         is_new=results.is_new,
     )
     values = _meet_cache(visit, settings, name, namespace)
@@ -231,7 +230,7 @@ def find_storage(namespace: str = DEFAULT_NAMESPACE, name: str = DEFAULT_NAME) -
 
 
 def _meet_database(visit: Visit, config: StorageConfig, name: str, namespace: str) -> Met[DatabaseSettings]:
-    is_stated = config.is_database_stated or "root" in config.model_fields_set
+    is_stated = config.is_database_stated or config.is_root_stated
     address = database_address(name, namespace)
     return visit.meet(DatabaseActor, address, lambda: database_settings(config), is_stated=is_stated)
 
@@ -240,7 +239,7 @@ def _meet_cache(visit: Visit, config: StorageConfig, name: str, namespace: str) 
     # Storages on one server have keys of their own.
     prefix = DEFAULT_PREFIX if name == DEFAULT_NAME else f"{DEFAULT_PREFIX}:{name}"
     address = cache_address(name, namespace)
-    is_stated = config.is_cache_stated or "root" in config.model_fields_set
+    is_stated = config.is_cache_stated or config.is_root_stated
     return visit.meet(CacheActor, address, lambda: cache_settings(config, prefix), is_stated=is_stated)
 
 

@@ -1,16 +1,16 @@
 """Many objects for one caller: small ones in few calls, large ones each in its own, so that no call holds them all."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.artifacts.actor.batches import BATCH
 from morphml_ray.errors import NotFoundError
-from morphml_ray.rpc.call import Call, call
+from morphml_ray.rpc.call import call
 from morphml_ray.rpc.channel import Channel, Steps
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 IN_FLIGHT = 3
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,15 @@ class BatchDownload(Steps[dict[str, bytes]]):
         found: dict[str, bytes] = {}
         large: list[str] = []
         batches = [self.keys[start : start + BATCH] for start in range(0, len(self.keys), BATCH)]
-        for batch in _overlap(channel, [call(ArtifactActor.get_small, keys) for keys in batches]):
-            small, left = batch()
+        looks = [call(ArtifactActor.get_small, keys) for keys in batches]
+        for look, ref in sent_ahead(looks, channel.submit, IN_FLIGHT):
+            small, left = channel.result_of(look, ref)
             found.update(small)
             large.extend(left)
-        wholes = _overlap(channel, [call(ArtifactActor.get, key, 0, None) for key in large])
-        for key, whole in zip(large, wholes, strict=True):
+        reads = [call(ArtifactActor.get, key, 0, None) for key in large]
+        for key, (read, whole) in zip(large, sent_ahead(reads, channel.submit, IN_FLIGHT), strict=True):
             with suppress(NotFoundError):  # deleted since
-                found[key] = whole()
+                found[key] = channel.result_of(read, whole)
         return {key: found[key] for key in self.keys if key in found}
 
     def start(self, channel: Channel) -> "ray.ObjectRef[dict[str, bytes]]":
@@ -51,12 +53,12 @@ class BatchDownload(Steps[dict[str, bytes]]):
         return channel.submit(call(ArtifactActor.get_multiple, self.keys))
 
 
-def _overlap(channel: Channel, calls: Sequence[Call[T]]) -> Iterator[Callable[[], T]]:
-    """Send calls side by side; gives, in order, what waits for the answer of each."""
-    waiting = deque(calls)
-    in_flight: deque[Callable[[], T]] = deque()
-    while waiting or in_flight:
-        while waiting and len(in_flight) < IN_FLIGHT:
-            sent = waiting.popleft()
-            in_flight.append(partial(channel.result_of, sent, channel.submit(sent)))
+def sent_ahead(items: Iterable[T], send: Callable[[T], S], depth: int) -> Iterator[tuple[T, S]]:
+    """Send something for each item, up to ``depth`` side by side; gives the items, in order, with what was sent."""
+    waiting = iter(items)
+    in_flight: deque[tuple[T, S]] = deque()
+    while True:
+        in_flight.extend((item, send(item)) for item in islice(waiting, depth - len(in_flight)))
+        if not in_flight:
+            return
         yield in_flight.popleft()

@@ -131,6 +131,11 @@ class StorageConfig(BaseSettings):
         return self.artifacts or BackendUrl(local_text(self.root / "artifacts"))
 
     @property
+    def is_root_stated(self) -> bool:
+        """Whether an argument, the environment or the file names the root, and so all three places."""
+        return "root" in self.model_fields_set
+
+    @property
     def is_database_stated(self) -> bool:
         """Whether an argument, the environment or the file names the database."""
         return "database" in self.model_fields_set

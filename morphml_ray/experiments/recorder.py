@@ -182,9 +182,12 @@ class Recorder:
                 self._changed.wait_for(lambda: self._waiting or self._is_closing)
             if self._waiting:
                 self._changed.wait_for(self._is_urgent, GATHER_S)
-            evaluations = next(cut(self._waiting, MAX_CALL_ROWS))
-            self._waiting = self._waiting[len(evaluations) :]
-            self._waiting_bytes -= sum(evaluation.size_bytes for evaluation in evaluations)
+            if len(self._waiting) <= MAX_CALL_ROWS and self._waiting_bytes <= MAX_WAITING_BYTES:
+                evaluations, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            else:
+                evaluations = next(cut(self._waiting, MAX_CALL_ROWS))
+                self._waiting = self._waiting[len(evaluations) :]
+                self._waiting_bytes -= sum(evaluation.size_bytes for evaluation in evaluations)
             self._changed.notify_all()  # there is room again
             return evaluations
 

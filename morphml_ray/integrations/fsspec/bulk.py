@@ -1,13 +1,12 @@
 """Many files at once: small ones in batches, the next of which is on its way while one is used; others side by side."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from morphml_ray.artifacts.actor.actor import ArtifactActor
 from morphml_ray.artifacts.actor.batches import BATCH, FIRST_READ_BYTES, ObjectRange
+from morphml_ray.artifacts.batch_download import sent_ahead
 from morphml_ray.artifacts.checks import check_write, view_bytes
 from morphml_ray.artifacts.file_io import replaced_target, write_all
 from morphml_ray.artifacts.store import ArtifactStore
@@ -151,15 +150,12 @@ def _overlap(
         send: sends the call of an item.
         path_of: gives the path that an error is about; None where a call is about many, of which few are sent ahead.
     """
-    channel, waiting = store.channel, iter(items)
-    in_flight: deque[tuple[T, Any]] = deque()
-    depth = BATCHES_IN_FLIGHT if path_of is None else IN_FLIGHT
-    while True:
-        for item in islice(waiting, depth - len(in_flight)):
-            in_flight.append((item, _attempt(item, path_of, send, item)))
-        if not in_flight:
-            return
-        item, ref = in_flight.popleft()
+    channel = store.channel
+
+    def attempt_to_send(item: T) -> Any:
+        return _attempt(item, path_of, send, item)
+
+    for item, ref in sent_ahead(items, attempt_to_send, BATCHES_IN_FLIGHT if path_of is None else IN_FLIGHT):
         yield item, ref if isinstance(ref, Exception) else _attempt(item, path_of, channel.result, ref)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 from bisect import bisect_left
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fsspec.spec import AbstractFileSystem  # type: ignore[import-untyped]  # fsspec carries no type information
@@ -13,7 +14,6 @@ from morphml_ray.integrations.fsspec.tree import (
     Entry,
     directory_entry,
     file_entry,
-    list_entries,
     not_found,
 )
 
@@ -78,7 +78,7 @@ class Plan(ArtifactTree):
         return objects[start : end if limit is None else min(end, start + limit)]
 
     def _children(self, path: str) -> list[Entry]:
-        return list_entries(path, self._list_below(path))
+        return _list_entries(path, self._list_below(path))
 
     def _root_of(self, path: str) -> str | None:
         """Give the listed path that this one is below."""
@@ -112,3 +112,22 @@ def plan_move(files: ArtifactTree, source: Any, dest: Any, *, recursive: bool, m
 
 def _stripped(path: str) -> str:
     return path.removeprefix("morphml://").strip("/")
+
+
+def _list_entries(path: str, objects: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    """Describe what is directly in a directory, by name; a file comes before a directory of the same name.
+
+    Args:
+        path: of the directory, "" for the root.
+        objects: all below it, as ``ArtifactStore.list_objects`` gives them.
+    """
+    skip = len(path) + 1 if path else 0
+    files, folders = {}, {}
+    for found in objects:
+        key = found["key"]
+        slash = key.find("/", skip)
+        if slash < 0:
+            files[key] = file_entry(found)
+        else:
+            folders[key[:slash]] = directory_entry(key[:slash])
+    return sorted([*files.values(), *folders.values()], key=lambda entry: entry["name"])

@@ -267,25 +267,6 @@ def directory_entry(path: str) -> Entry:
     return {"name": path, "size": 0, "type": "directory"}
 
 
-def list_entries(path: str, objects: Iterable[Mapping[str, Any]]) -> list[Entry]:
-    """Describe what is directly in a directory, by name; a file comes before a directory of the same name.
-
-    Args:
-        path: of the directory, "" for the root.
-        objects: all below it, as ``ArtifactStore.list_objects`` gives them.
-    """
-    skip = len(path) + 1 if path else 0
-    files, folders = {}, {}
-    for found in objects:
-        key = found["key"]
-        slash = key.find("/", skip)
-        if slash < 0:
-            files[key] = file_entry(found)
-        else:
-            folders[key[:slash]] = directory_entry(key[:slash])
-    return sorted([*files.values(), *folders.values()], key=lambda entry: entry["name"])
-
-
 def _find_entries(
     path: str, objects: Iterable[Mapping[str, Any]], maxdepth: int | None, *, withdirs: bool
 ) -> dict[str, Entry]:
